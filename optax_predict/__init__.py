@@ -1,0 +1,39 @@
+"""Fewer true gradients for the optax optimizer you already have."""
+
+from optax_predict import forecasters
+from optax_predict import horizons
+from optax_predict._base import Forecaster
+from optax_predict._base import ForecastError
+from optax_predict._base import Horizon
+from optax_predict._base import Motion
+from optax_predict._predictor import gradient_predictor
+from optax_predict._predictor import GradientPredictor
+from optax_predict._skipping import fast_forward
+from optax_predict._skipping import get_stats
+from optax_predict._skipping import reset
+from optax_predict._skipping import should_compute_full
+from optax_predict._skipping import value_and_grad
+from optax_predict._state import PredictorStats
+from optax_predict._state import PredictState
+from optax_predict._transform import predict_gradients
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ForecastError",
+    "Forecaster",
+    "GradientPredictor",
+    "Horizon",
+    "Motion",
+    "PredictState",
+    "PredictorStats",
+    "fast_forward",
+    "forecasters",
+    "get_stats",
+    "gradient_predictor",
+    "horizons",
+    "predict_gradients",
+    "reset",
+    "should_compute_full",
+    "value_and_grad",
+]

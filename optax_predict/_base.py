@@ -1,0 +1,170 @@
+"""The two parts a predictor is made of, and the tree arithmetic they share.
+
+A :class:`Forecaster` knows past gradients and nothing of horizons. A
+:class:`Horizon` knows a few scalars and nothing of gradients. Both are
+``NamedTuple``s of pure functions, built by a factory that closes over its
+options, as an :class:`optax.GradientTransformation` is.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict import _checks
+
+PyTree = Any
+
+
+class Motion(NamedTuple):
+  """How far the run has moved since the last true gradient.
+
+  Attributes:
+    steps: optimizer steps since the last true gradient, ``int32[]``.
+    displacement: parameters now minus parameters at the last true gradient, a
+      tree like the parameters in float32 or wider; ``None`` when the forecaster
+      did not set ``needs_params``.
+  """
+
+  steps: jax.Array
+  displacement: PyTree | None
+
+
+class Forecaster(NamedTuple):
+  """Predicts a gradient from past true gradients.
+
+  Attributes:
+    init: ``init(params, dtype) -> history``. ``dtype`` is what the bulk of the
+      history is kept in, ``None`` for each parameter's own. Every array of the
+      history starts as zeros (a reset relies on it), and one slot of it is one
+      tree like the parameters, never a stacked array: that is what keeps
+      shardings, boxed parameters and masked leaves intact.
+    observe: ``observe(gradients, history, motion) -> history`` takes in a true,
+      finite gradient. The motion is counted from the gradient before it.
+    predict: ``predict(history, motion) -> gradients`` only reads. An empty
+      history predicts zeros.
+    history_size: how many true gradients a full history stands for.
+    needs_params: whether the motion must hold a displacement.
+  """
+
+  init: Callable[[PyTree, Any], PyTree]
+  observe: Callable[[PyTree, PyTree, Motion], PyTree]
+  predict: Callable[[PyTree, Motion], PyTree]
+  history_size: int
+  needs_params: bool = False
+
+
+class ForecastError(NamedTuple):
+  """What a true gradient says of the forecast that could have stood for it.
+
+  Attributes:
+    relative_error: ``|predicted - actual| / sqrt(|actual| |last actual|)``,
+      ``float32[]``, finite; 1 when either norm is zero. A ratio of norms.
+    correlation: cosine between predicted and actual, ``float32[]`` in [-1, 1].
+    history_size: true gradients the forecast was made from, ``int32[]``; 0
+      means there was no forecast and the other fields say nothing.
+    window_steps: predicted steps taken since the last true gradient,
+      ``int32[]``.
+    window_stopped: 1 when that window was cut short because an update grew too
+      long or was not finite, else 0, ``int32[]``.
+  """
+
+  relative_error: jax.Array
+  correlation: jax.Array
+  history_size: jax.Array
+  window_steps: jax.Array
+  window_stopped: jax.Array
+
+
+class Horizon(NamedTuple):
+  """Decides how many steps are predicted before the next true gradient.
+
+  Attributes:
+    init: ``init() -> state``, arrays of zeros (a reset relies on it).
+    update: ``update(error, state) -> (steps, state)``, called at every finite
+      true gradient; ``steps`` is ``int32[]``, 0 for none.
+    max_update_growth: a window also ends when the optimizer's update from a
+      predicted gradient is longer than this many times its update from the last
+      true one; ``None`` for no such limit.
+  """
+
+  init: Callable[[], PyTree]
+  update: Callable[[ForecastError, PyTree], tuple[jax.Array, PyTree]]
+  max_update_growth: float | None = None
+
+
+def wide_dtype(*arrays: Any) -> Any:
+  """Real dtype to sum ``arrays`` in: float64 if any is 64-bit, else float32."""
+  bits = [jnp.finfo(jnp.result_type(a)).bits for a in arrays]
+  return jnp.dtype(jnp.float64 if 64 in bits else jnp.float32)
+
+
+def tree_dtype(tree: PyTree) -> Any:
+  """Real dtype of scalars computed from a whole tree: float32 or float64."""
+  return wide_dtype(*jax.tree.leaves(tree))
+
+
+def widen(x: jax.Array) -> jax.Array:
+  """Casts an array to float32 or wider, complex64 or wider when complex."""
+  if jnp.iscomplexobj(x):
+    return x
+  return x.astype(wide_dtype(x))
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+  """Casts each leaf to the dtype of ``like``'s, to its largest number at most.
+
+  A forecast is computed in float32 or wider. In float16 it could overflow even
+  where every gradient it was made from did not.
+
+  Raises:
+    ValueError: if structure or a leaf's shape differs; names the leaf.
+  """
+  _checks.check_like("gradients", tree, like)
+
+  def cast(leaf, ref):
+    dtype = jnp.dtype(ref.dtype)
+    if leaf.dtype == dtype:
+      return leaf
+    if jnp.finfo(dtype).max < jnp.finfo(leaf.dtype).max and not jnp.iscomplexobj(
+        leaf
+    ):
+      limit = jnp.asarray(jnp.finfo(dtype).max, leaf.dtype)
+      leaf = jnp.clip(leaf, -limit, limit)
+    return leaf.astype(dtype)
+
+  return jax.tree.map(cast, tree, like)
+
+
+def zeros(params: PyTree, dtype: Any = None) -> PyTree:
+  """Zeros like the parameters, in ``dtype`` or in each parameter's own."""
+  return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params)
+
+
+def where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+  """Elementwise choice that keeps the dtypes of ``old``."""
+  new = cast_like(new, old)
+  return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def combine(weights: Any, trees: Any) -> PyTree:
+  """Weighted sum of trees, each leaf in float32 or wider."""
+
+  def leaf_sum(*leaves):
+    terms = [w.astype(wide_dtype(x)) * widen(x) for w, x in zip(weights, leaves)]
+    return sum(terms[1:], start=terms[0])
+
+  return jax.tree.map(leaf_sum, *trees)
+
+
+def vdot(x: PyTree, y: PyTree) -> jax.Array:
+  """Real part of the inner product over all leaves, in float32 or wider."""
+
+  def leaf_dot(a, b):
+    if jnp.iscomplexobj(a):
+      return jnp.sum(a.real * b.real) + jnp.sum(a.imag * b.imag)
+    return jnp.sum(widen(a) * widen(b))
+
+  dtype = tree_dtype((x, y))
+  dots = jax.tree.leaves(jax.tree.map(leaf_dot, x, y))
+  return sum((d.astype(dtype) for d in dots), start=jnp.zeros([], dtype))

@@ -1,0 +1,114 @@
+"""Checks of arguments and trees: errors that say what to do."""
+
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+  """Returns ``value`` as an int, or raises a ValueError that names it."""
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    raise ValueError(f"{name} must be an integer, got {value!r}.")
+  if value < minimum:
+    raise ValueError(f"{name} must be at least {minimum}, got {value!r}.")
+  return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    closed: bool = True,
+) -> Any:
+  """Returns ``value``, or raises a ValueError when it is outside the range.
+
+  A traced value (under ``optax.inject_hyperparams``) cannot be read when the
+  transformation is built, and passes unchecked.
+  """
+  if isinstance(value, jax.core.Tracer):
+    return value
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    raise ValueError(f"{name} must be a number, got {value!r}.") from None
+  inside = low <= number <= high if closed else low < number < high
+  if not (math.isfinite(number) and inside):
+    bounds = f"[{low:g}, {high:g}]" if closed else f"({low:g}, {high:g})"
+    wanted = "finite" if math.isinf(high - low) and low < 0 else f"in {bounds}"
+    raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+  return value
+
+
+def check_instance(name: str, value: Any, kind: type, how: str) -> None:
+  """Raises a TypeError unless ``value`` is a ``kind``; ``how`` is the remedy."""
+  if not isinstance(value, kind):
+    raise TypeError(
+        f"{name} must be a {kind.__name__}, got {value!r}. Build one with {how}."
+    )
+
+
+def check_dtype(name: str, value: Any) -> Any:
+  """Returns ``value`` as a floating point dtype, or ``None`` as it is."""
+  if value is None:
+    return None
+  try:
+    dtype = jnp.dtype(value)
+  except TypeError:
+    raise ValueError(f"{name} must be a dtype, got {value!r}.") from None
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f"{name} must be a floating point dtype, got {value!r}.")
+  return dtype
+
+
+def check_present(name: str, value: Any) -> None:
+  """Raises a ValueError when parameters are needed and were not passed."""
+  if value is None:
+    raise ValueError(
+        f"{name} is missing: this predictor looks at how far the parameters"
+        " moved. Call update(gradients, state, params)."
+    )
+
+
+def check_params(params: Any) -> None:
+  """Raises a TypeError that names the first leaf a gradient cannot move."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    dtype = jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+      raise TypeError(
+          f"parameter {_name(path)} has dtype {dtype}, but gradients can only be"
+          " predicted for floating point or complex parameters. Leave it out with"
+          " optax.masked or optax.partition, or cast it."
+      )
+
+
+def check_like(name: str, tree: Any, like: Any) -> None:
+  """Raises a ValueError where ``tree`` differs from the state's ``like``."""
+  got, wanted = _shapes(tree), _shapes(like)
+  hint = "Pass what optimizer.init was given, or init the state again."
+  for path in sorted(set(got) ^ set(wanted)):
+    where = "is not in the state" if path in got else "is missing"
+    raise ValueError(f"{name}: leaf {path} {where}. {hint}")
+  for path, shape in got.items():
+    if shape != wanted[path]:
+      raise ValueError(
+          f"{name}: leaf {path} has shape {shape}, but the state has shape"
+          f" {wanted[path]}. {hint}"
+      )
+  if jax.tree.structure(tree) != jax.tree.structure(like):
+    raise ValueError(
+        f"{name}: the tree is built from other containers than the state's:"
+        f" {jax.tree.structure(tree)} against {jax.tree.structure(like)}. {hint}"
+    )
+
+
+def _shapes(tree):
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {_name(path): jnp.shape(leaf) for path, leaf in leaves}
+
+
+def _name(path):
+  return jax.tree_util.keystr(path) or "(the only one)"

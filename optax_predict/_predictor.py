@@ -1,0 +1,310 @@
+"""The original component's operations, as pure functions on one state."""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from optax_predict import _base
+from optax_predict import _checks
+from optax_predict import forecasters
+from optax_predict import horizons
+from optax_predict._state import end_window
+from optax_predict._state import get_stats
+from optax_predict._state import PredictorStats
+from optax_predict._state import PredictState
+from optax_predict._state import reset
+from optax_predict._state import should_compute_full
+
+# A forecast can be worse than any number; statistics stay finite.
+_WORST_ERROR = 1e6
+# Share of the past in the running mean of the relative error.
+_RECENT_DECAY = 0.9
+
+
+class GradientPredictor(NamedTuple):
+  """The operations of a predictor: pure functions on one :class:`PredictState`.
+
+  The order at a true gradient is ``compute_correction``, ``record_gradient``,
+  ``apply_correction``. ``params`` are the parameters the gradient is or would
+  be taken at; forecasters that predict in the parameters need them.
+
+  Attributes:
+    init: ``init(params) -> state``.
+    should_compute_full: ``should_compute_full(state) -> bool[]``, whether a
+      true gradient is due: the history is short, the window is used up or was
+      stopped, or the last forecast was poor.
+    record_gradient: ``record_gradient(gradients, state, params=None) -> state``
+      compares the forecast with a true gradient, sets the next window and puts
+      the gradient into the history. A gradient that is not finite, or whose
+      norm overflows, is counted and otherwise left out.
+    predict_gradient: ``predict_gradient(state, params=None) -> (gradients,
+      state)``, always finite: should the forecast not be, zeros are returned
+      and a true gradient is due.
+    predict_unchecked: the same without looking at the forecast or at how far
+      the parameters moved: for a caller who judges the update that comes of it,
+      as :func:`fast_forward` does.
+    compute_correction: ``compute_correction(gradients, state, params=None) ->
+      (correction, state)``: true gradient minus the forecast for it, zeros if
+      nothing was predicted since the last true gradient. It is added to the
+      accumulator, if there is one.
+    apply_correction: ``apply_correction(gradients, state) -> (gradients,
+      state)`` adds the weighted accumulator and clears it.
+    get_stats: ``get_stats(state) -> PredictorStats``.
+    reset: ``reset(state) -> state``, as after ``init``.
+  """
+
+  init: Callable[..., PredictState]
+  should_compute_full: Callable[[PredictState], jax.Array]
+  record_gradient: Callable[..., PredictState]
+  predict_gradient: Callable[..., tuple[Any, PredictState]]
+  predict_unchecked: Callable[..., tuple[Any, PredictState]]
+  compute_correction: Callable[..., tuple[Any, PredictState]]
+  apply_correction: Callable[..., tuple[Any, PredictState]]
+  get_stats: Callable[[PredictState], PredictorStats]
+  reset: Callable[[PredictState], PredictState]
+
+
+def gradient_predictor(
+    forecaster: _base.Forecaster | None = None,
+    horizon: _base.Horizon | None = None,
+    *,
+    correction_weight: float = 0.0,
+    accumulator_dtype: Any = None,
+) -> GradientPredictor:
+  """Puts a forecaster and a horizon together."""
+  forecaster = forecasters.secant() if forecaster is None else forecaster
+  horizon = horizons.adaptive() if horizon is None else horizon
+  _checks.check_instance(
+      "forecaster", forecaster, _base.Forecaster, "optax_predict.forecasters"
+  )
+  _checks.check_instance(
+      "horizon", horizon, _base.Horizon, "optax_predict.horizons"
+  )
+  _checks.check_number("correction_weight", correction_weight)
+  dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
+  growth = horizon.max_update_growth
+  keeps_anchor = forecaster.needs_params or growth is not None
+  corrects = not (
+      isinstance(correction_weight, (int, float)) and correction_weight == 0
+  )
+
+  def init(params):
+    _checks.check_params(params)
+    count = lambda: jnp.zeros([], jnp.int32)
+    scalar = lambda: jnp.zeros([], jnp.float32)
+    return PredictState(
+        step_count=count(),
+        true_gradient_count=count(),
+        forecast_count=count(),
+        history_size=count(),
+        remaining_steps=count(),
+        planned_steps=count(),
+        elapsed_steps=count(),
+        window_stopped=count(),
+        update_norm_limit=scalar(),
+        displacement_norm=scalar(),
+        relative_error=scalar(),
+        correlation=scalar(),
+        mean_error=scalar(),
+        recent_error=scalar(),
+        gradient_norm=jnp.zeros([], _base.tree_dtype(params)),
+        horizon_state=horizon.init(),
+        anchor_params=_base.zeros(params) if keeps_anchor else None,
+        gradient_history=forecaster.init(params, dtype),
+        accumulated_correction=_base.zeros(params) if corrects else None,
+    )
+
+  def motion(state, params):
+    if not keeps_anchor:
+      return _base.Motion(state.elapsed_steps, None)
+    _checks.check_present("params", params)
+    _checks.check_like("params", params, state.anchor_params)
+    displacement = jax.tree.map(
+        lambda x, anchor: _base.widen(x) - _base.widen(anchor),
+        params,
+        state.anchor_params,
+    )
+    return _base.Motion(state.elapsed_steps, displacement)
+
+  def record_gradient(gradients, state, params=None):
+    moved = motion(state, params)
+    forecast = forecaster.predict(state.gradient_history, moved)
+    error, norm, is_finite = _forecast_error(gradients, forecast, moved, state)
+
+    def record(history, anchor):
+      history = forecaster.observe(gradients, history, moved)
+      return history, anchor if anchor is None else params
+
+    history, anchor = lax.cond(
+        is_finite,
+        record,
+        lambda *unchanged: unchanged,
+        state.gradient_history,
+        state.anchor_params,
+    )
+    steps, horizon_state = horizon.update(error, state.horizon_state)
+    recorded = dict(
+        history_size=jnp.minimum(
+            state.history_size + 1, forecaster.history_size
+        ),
+        remaining_steps=steps,
+        planned_steps=steps,
+        elapsed_steps=jnp.ones([], jnp.int32),
+        gradient_norm=norm,
+        horizon_state=horizon_state,
+        **_error_statistics(error, state),
+    )
+    left_out = {name: getattr(state, name) for name in recorded} | dict(
+        remaining_steps=jnp.zeros([], jnp.int32),
+        planned_steps=jnp.zeros([], jnp.int32),
+        elapsed_steps=optax.safe_increment(state.elapsed_steps),
+    )
+    return state._replace(
+        step_count=optax.safe_increment(state.step_count),
+        true_gradient_count=optax.safe_increment(state.true_gradient_count),
+        window_stopped=jnp.zeros([], jnp.int32),
+        gradient_history=history,
+        anchor_params=anchor,
+        **optax.tree.where(is_finite, recorded, left_out),
+    )
+
+  def predict_unchecked(state, params=None):
+    moved = motion(state, params)
+    gradients = forecaster.predict(state.gradient_history, moved)
+    limit = jnp.full([], jnp.finfo(jnp.float32).max, jnp.float32)
+    if growth is not None:
+      # The first predicted step still sees the true gradient's whole update.
+      limit = lax.cond(
+          state.elapsed_steps == 1,
+          lambda: _finite(growth * _norm(moved.displacement)),
+          lambda: state.update_norm_limit,
+      )
+    return gradients, state._replace(
+        step_count=optax.safe_increment(state.step_count),
+        remaining_steps=jnp.maximum(state.remaining_steps - 1, 0),
+        elapsed_steps=optax.safe_increment(state.elapsed_steps),
+        update_norm_limit=limit,
+    )
+
+  def predict_gradient(state, params=None):
+    gradients, new_state = predict_unchecked(state, params)
+    is_finite = jnp.isfinite(_base.vdot(gradients, gradients))
+    gradients = _base.where(is_finite, gradients, _base.zeros(gradients))
+    stopped = ~is_finite
+    if growth is not None:
+      distance = _finite(_norm(motion(state, params).displacement))
+      # No update is shorter than the distance it added.
+      added = distance - state.displacement_norm
+      too_long = added > new_state.update_norm_limit
+      stopped |= (state.elapsed_steps > 1) & too_long
+      new_state = new_state._replace(displacement_norm=distance)
+    return gradients, end_window(new_state, stopped)
+
+  def compute_correction(gradients, state, params=None):
+    moved = motion(state, params)
+    forecast = forecaster.predict(state.gradient_history, moved)
+    _checks.check_like("gradients", gradients, forecast)
+    was_predicted = (state.elapsed_steps > 1) & (state.history_size > 0)
+    correction = optax.tree.sub(
+        jax.tree.map(_base.widen, gradients),
+        jax.tree.map(_base.widen, forecast),
+    )
+    usable = was_predicted & jnp.isfinite(_base.vdot(correction, correction))
+    correction = _base.where(usable, correction, _base.zeros(gradients))
+    if not corrects:
+      return correction, state
+    total = _base.cast_like(
+        jax.tree.map(
+            lambda a, c: _base.widen(a) + _base.widen(c),
+            state.accumulated_correction,
+            correction,
+        ),
+        state.accumulated_correction,
+    )
+    return correction, state._replace(accumulated_correction=total)
+
+  def apply_correction(gradients, state):
+    if not corrects:
+      return gradients, state
+    weight = jnp.asarray(correction_weight, jnp.float32)
+    corrected = _base.combine(
+        [jnp.ones([], jnp.float32), weight],
+        [gradients, state.accumulated_correction],
+    )
+    cleared = _base.zeros(state.accumulated_correction)
+    state = state._replace(accumulated_correction=cleared)
+    return _base.cast_like(corrected, gradients), state
+
+  return GradientPredictor(
+      init=init,
+      should_compute_full=should_compute_full,
+      record_gradient=record_gradient,
+      predict_gradient=predict_gradient,
+      predict_unchecked=predict_unchecked,
+      compute_correction=compute_correction,
+      apply_correction=apply_correction,
+      get_stats=get_stats,
+      reset=reset,
+  )
+
+
+def _norm(tree):
+  return jnp.sqrt(_base.vdot(tree, tree)).astype(jnp.float32)
+
+
+def _finite(x):
+  """The nearest finite number; a NaN is as large as can be."""
+  largest = jnp.finfo(x.dtype).max
+  return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)
+
+
+def _forecast_error(gradients, forecast, moved, state):
+  """Compares forecast and true gradient; says whether the latter is usable."""
+  dtype = state.gradient_norm.dtype
+  norm = jnp.sqrt(_base.vdot(gradients, gradients)).astype(dtype)
+  is_finite = jnp.isfinite(norm)
+  if moved.displacement is not None:
+    is_finite &= jnp.isfinite(_base.vdot(moved.displacement, moved.displacement))
+  difference = optax.tree.sub(
+      jax.tree.map(_base.widen, forecast),
+      jax.tree.map(_base.widen, gradients),
+  )
+  absolute = jnp.sqrt(_base.vdot(difference, difference)).astype(dtype)
+  scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
+  relative = jnp.where(scale > 0, absolute / scale, 1)
+  forecast_norm = jnp.sqrt(_base.vdot(forecast, forecast)).astype(dtype)
+  cosine = _base.vdot(forecast, gradients) / forecast_norm / norm
+  error = _base.ForecastError(
+      relative_error=jnp.nan_to_num(
+          jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
+      ).astype(jnp.float32),
+      correlation=jnp.clip(
+          jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
+      ).astype(jnp.float32),
+      history_size=state.history_size,
+      window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
+      window_stopped=state.window_stopped,
+  )
+  return error, norm, is_finite
+
+
+def _error_statistics(error, state):
+  """The fields of the state that follow the errors of forecasts."""
+  is_forecast = error.history_size > 0
+  count = optax.safe_increment(state.forecast_count)
+  e = error.relative_error
+  mean = state.mean_error + (e - state.mean_error) / count.astype(jnp.float32)
+  fading = optax.incremental_update(e, state.recent_error, 1 - _RECENT_DECAY)
+  recent = jnp.where(state.forecast_count > 0, fading, e)
+  updated = dict(
+      forecast_count=count,
+      relative_error=e,
+      correlation=error.correlation,
+      mean_error=mean,
+      recent_error=recent,
+  )
+  kept = {name: getattr(state, name) for name in updated}
+  return optax.tree.where(is_forecast, updated, kept)

@@ -1,0 +1,305 @@
+"""How the loss is not evaluated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from optax_predict import _base
+from optax_predict import _checks
+from optax_predict import _state
+
+
+def should_compute_full(opt_state: Any) -> jax.Array:
+  """Whether a true gradient is due.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    ``bool[]``, true when at least one of them asks for a true gradient.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  due = [_state.should_compute_full(s) for s in _predict_states(opt_state)]
+  return jnp.any(jnp.stack(due))
+
+
+def get_stats(opt_state: Any) -> _state.PredictorStats:
+  """Counts and errors of the predictions so far.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    :class:`PredictorStats`. Of several predictors (``optax.partition``), the
+    one with the most true gradients.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  stats = [_state.get_stats(s) for s in _predict_states(opt_state)]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *stats)
+  most = jnp.argmax(stacked.computed_steps)
+  return jax.tree.map(lambda x: x[most], stacked)
+
+
+def reset(opt_state: Any) -> Any:
+  """Forgets all gradients and counts; leaves the optimizer's own state alone.
+
+  Use it when the problem changes: another data set, a loss term switched on.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    The optimizer state, each ``PredictState`` in it as after ``init``.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  _predict_states(opt_state)
+  return _map_states(_state.reset, opt_state)
+
+
+def fast_forward(
+    tx: optax.GradientTransformation,
+    params: Any,
+    opt_state: Any,
+    **extra_args: Any,
+) -> tuple[Any, Any]:
+  """Takes all predicted steps of the window at once; evaluates no loss.
+
+  Call it after the update from a true gradient. It runs the optimizer on
+  predicted gradients until the next true gradient is due, in one
+  ``lax.while_loop``: under ``jit`` the number of steps may differ from call to
+  call without a recompilation.
+
+  A step whose update is not finite, or longer than the horizon allows, is taken
+  back and ends the window, so parameters and optimizer state never hold it. A
+  wrapper around the predictor that takes no step of its own (``optax.MultiSteps``
+  between two of its steps, ``optax.conditionally_transform``) ends the window as
+  well.
+
+  Args:
+    tx: the optimizer, with :func:`predict_gradients` in it.
+    params: parameters, after the update from the true gradient.
+    opt_state: state of ``tx`` after that update.
+    **extra_args: passed on to ``tx.update`` at every predicted step, for
+      optimizers that need them: ``value=loss`` stands for the last known loss.
+
+  Returns:
+    ``(params, opt_state)`` after the window, of the same structure, shapes and
+    dtypes. Nothing changes when a true gradient is due at once.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState`` or ``params`` is
+      ``None``.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax, optax_predict
+    >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
+    >>> tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(1.0))
+    >>> @jax.jit
+    ... def train_step(params, opt_state):
+    ...   loss, grads = jax.value_and_grad(loss_fn)(params)
+    ...   updates, opt_state = tx.update(grads, opt_state, params)
+    ...   params = optax.apply_updates(params, updates)
+    ...   params, opt_state = optax_predict.fast_forward(tx, params, opt_state)
+    ...   return params, opt_state, loss
+    >>> params = jnp.ones(3)
+    >>> opt_state = tx.init(params)
+    >>> for _ in range(20):
+    ...   params, opt_state, loss = train_step(params, opt_state)
+    >>> stats = optax_predict.get_stats(opt_state)
+    >>> int(stats.computed_steps), bool(stats.predicted_steps > 60)
+    (20, True)
+  """
+  _checks.check_present("params", params)
+  _predict_states(opt_state)
+  tx = optax.with_extra_args_support(tx)
+  placeholder = _base.zeros(params)
+
+  def body(carry):
+    params, live = carry
+    updates, new_state = tx.update(
+        placeholder,
+        _attach(live, opt_state),
+        params,
+        is_predicted_step=True,
+        **extra_args,
+    )
+    is_good = _is_good_step(updates, live, new_state)
+    taken = optax.apply_updates(params, updates), _detach(new_state)
+    stopped = _map_states(lambda s: _state.end_window(s, True), live)
+    return optax.tree.where(is_good, taken, (params, stopped))
+
+  params, live = lax.while_loop(
+      lambda carry: ~should_compute_full(carry[1]),
+      body,
+      (params, _detach(opt_state)),
+  )
+  # Predictors that share an optimizer all see the next true gradient.
+  live = _map_states(lambda s: s._replace(remaining_steps=jnp.int32(0)), live)
+  return params, _attach(live, opt_state)
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
+  """``jax.value_and_grad`` that evaluates only when a true gradient is due.
+
+  One step per call, for loops that cannot take several: the returned function
+  takes the optimizer state as ``state=`` and holds a ``lax.cond``. When a true
+  gradient is due it is ``jax.value_and_grad(fun)``; otherwise ``fun`` is not
+  evaluated and the gradients are zeros, which the predictor in the optimizer
+  replaces by its forecast.
+
+  What a skipped call returns for value and aux is passed as ``skipped=``: the
+  last loss, BatchNorm statistics as they are. Without it, it is NaN: not
+  evaluated.
+
+  This form cannot take a step back: a window in which an update grew too long
+  ends one step later. On CPU, convolutions inside a ``lax.cond`` run many times
+  slower than outside; prefer :func:`fast_forward` there.
+
+  Args:
+    fun: as for ``jax.value_and_grad``. It is traced twice, evaluated once.
+    argnums: as for ``jax.value_and_grad``.
+    has_aux: as for ``jax.value_and_grad``.
+    holomorphic: as for ``jax.value_and_grad``.
+
+  Returns:
+    A function of ``fun``'s arguments, with ``state``, an optimizer state that
+    holds a ``PredictState``, and optionally ``skipped``, of the structure,
+    shapes and dtypes that ``fun`` returns.
+
+  Raises:
+    TypeError: at the call, if ``state`` is missing, or if ``fun`` returns an
+      integer and there is no ``skipped``: integers have no NaN.
+    ValueError: at the call, if ``state`` holds no ``PredictState`` or
+      ``skipped`` differs from what ``fun`` returns.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax, optax_predict
+    >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
+    >>> tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(1.0))
+    >>> value_and_grad = optax_predict.value_and_grad(loss_fn)
+    >>> @jax.jit
+    ... def train_step(params, opt_state, loss):
+    ...   loss, grads = value_and_grad(params, state=opt_state, skipped=loss)
+    ...   updates, opt_state = tx.update(grads, opt_state, params)
+    ...   return optax.apply_updates(params, updates), opt_state, loss
+    >>> params, loss = jnp.ones(3), jnp.inf
+    >>> opt_state = tx.init(params)
+    >>> for _ in range(60):
+    ...   params, opt_state, loss = train_step(params, opt_state, loss)
+    >>> bool(optax_predict.get_stats(opt_state).computed_steps < 20)
+    True
+  """
+  compute = jax.value_and_grad(fun, argnums, has_aux, holomorphic)
+
+  def value_and_grad_fn(*args, state=None, skipped=None, **kwargs):
+    if state is None:
+      raise TypeError(
+          "state= is missing: pass the optimizer state, as in"
+          " value_and_grad(params, batch, state=opt_state)."
+      )
+    is_due = should_compute_full(state)
+    shapes, gradients = jax.eval_shape(lambda: compute(*args, **kwargs))
+    if skipped is None:
+      skipped = jax.tree_util.tree_map_with_path(_nan, shapes)
+    else:
+      _checks.check_like("skipped", skipped, shapes)
+      skipped = jax.tree.map(
+          lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes
+      )
+    return lax.cond(
+        is_due,
+        lambda: compute(*args, **kwargs),
+        lambda: (skipped, _base.zeros(gradients)),
+    )
+
+  return value_and_grad_fn
+
+
+def _nan(path, shape):
+  if not jnp.issubdtype(shape.dtype, jnp.inexact):
+    raise TypeError(
+        f"fun returns {shape.dtype} at {jax.tree_util.keystr(path)}, which has"
+        " no NaN to say that it was not evaluated. Pass skipped= with what a"
+        " skipped call shall return."
+    )
+  return jnp.full(shape.shape, jnp.nan, shape.dtype)
+
+
+def _is_state(x):
+  return isinstance(x, _state.PredictState)
+
+
+def _predict_states(opt_state):
+  """All predictors' states in an optimizer state, found by their class."""
+  leaves = jax.tree.leaves(opt_state, is_leaf=_is_state)
+  found = [x for x in leaves if _is_state(x)]
+  if not found:
+    raise ValueError(
+        "the optimizer state holds no PredictState. Build the optimizer with"
+        " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
+        f" its init returns; got {type(opt_state).__name__}."
+    )
+  return found
+
+
+def _map_states(fn, opt_state, *rest):
+  """Applies ``fn`` to each predictor's state and keeps all else."""
+  return jax.tree.map(
+      lambda x, *others: fn(x, *others) if _is_state(x) else x,
+      opt_state,
+      *rest,
+      is_leaf=_is_state,
+  )
+
+
+# What a predicted step only reads stays outside the loop's carry: what is not
+# carried cannot be copied.
+def _detach(opt_state):
+  return _map_states(
+      lambda s: s._replace(
+          gradient_history=None, anchor_params=None, accumulated_correction=None
+      ),
+      opt_state,
+  )
+
+
+def _attach(live, opt_state):
+  return _map_states(
+      lambda s, full: s._replace(
+          gradient_history=full.gradient_history,
+          anchor_params=full.anchor_params,
+          accumulated_correction=full.accumulated_correction,
+      ),
+      live,
+      opt_state,
+  )
+
+
+def _is_good_step(updates, live, new_state):
+  """Whether the step was taken, its update is finite and not too long."""
+  norm = jnp.sqrt(_base.vdot(updates, updates))
+  is_good = jnp.isfinite(norm)
+  limits = []
+  for old, new in zip(
+      _predict_states(live), _predict_states(new_state), strict=True
+  ):
+    is_good &= new.elapsed_steps > old.elapsed_steps
+    limits.append(new.update_norm_limit)
+  # Predictors that share an optimizer each see a part of the update.
+  limit = jnp.linalg.norm(jnp.stack(limits))
+  return is_good & (norm <= limit)

@@ -1,0 +1,132 @@
+"""The state of a predictor, and what can be read off it alone."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class PredictState(NamedTuple):
+  """State of one predictor.
+
+  Attributes:
+    step_count: optimizer steps taken, true and predicted, ``int32[]``.
+    true_gradient_count: true gradients seen, ``int32[]``.
+    forecast_count: true gradients that a forecast was compared with,
+      ``int32[]``.
+    history_size: true gradients in the history, ``int32[]``.
+    remaining_steps: predicted steps left in this window, ``int32[]``; 0 when a
+      true gradient is due.
+    planned_steps: predicted steps this window was to have, ``int32[]``.
+    elapsed_steps: steps taken since the last recorded gradient, that one
+      counted, ``int32[]``.
+    window_stopped: 1 when this window was cut short, ``int32[]``.
+    update_norm_limit: longest update this window allows, ``float32[]``, known
+      from its first predicted step on.
+    displacement_norm: distance to the last true gradient's parameters at the
+      last predicted step, ``float32[]``.
+    gradient_norm: of the last recorded gradient, a real scalar.
+    relative_error: of the last forecast, ``float32[]``.
+    correlation: of the last forecast, ``float32[]``.
+    mean_error: mean of all relative errors, ``float32[]``.
+    recent_error: running mean of the relative errors, ``float32[]``.
+    horizon_state: the horizon's.
+    anchor_params: parameters at the last true gradient, or ``None`` when
+      neither forecaster nor horizon needs them.
+    gradient_history: the forecaster's.
+    accumulated_correction: like the parameters, or ``None`` when the weight of
+      the correction is 0.
+  """
+
+  step_count: jax.Array
+  true_gradient_count: jax.Array
+  forecast_count: jax.Array
+  history_size: jax.Array
+  remaining_steps: jax.Array
+  planned_steps: jax.Array
+  elapsed_steps: jax.Array
+  window_stopped: jax.Array
+  update_norm_limit: jax.Array
+  displacement_norm: jax.Array
+  gradient_norm: jax.Array
+  relative_error: jax.Array
+  correlation: jax.Array
+  mean_error: jax.Array
+  recent_error: jax.Array
+  horizon_state: Any
+  anchor_params: Any
+  gradient_history: Any
+  accumulated_correction: Any
+
+
+class PredictorStats(NamedTuple):
+  """What a run of predictions did so far; all arrays.
+
+  Attributes:
+    total_steps: optimizer steps taken, ``int32[]``.
+    computed_steps: of these, steps with a true gradient, ``int32[]``.
+    predicted_steps: of these, steps with a predicted gradient, ``int32[]``.
+    prediction_ratio: predicted over total steps, counted, ``float32[]``.
+    mean_error: mean relative error of all forecasts, a ratio of norms,
+      ``float32[]``.
+    recent_error: the same with older forecasts fading, ``float32[]``.
+    correlation: cosine between the last forecast and the true gradient,
+      ``float32[]``.
+    horizon: predicted steps that the window since the last true gradient was
+      to have, ``int32[]``.
+    history_size: true gradients in the history, ``int32[]``.
+  """
+
+  total_steps: jax.Array
+  computed_steps: jax.Array
+  predicted_steps: jax.Array
+  prediction_ratio: jax.Array
+  mean_error: jax.Array
+  recent_error: jax.Array
+  correlation: jax.Array
+  horizon: jax.Array
+  history_size: jax.Array
+
+  def __str__(self) -> str:
+    """One line for a log."""
+    return (
+        f"{int(self.total_steps)} steps from {int(self.computed_steps)} true"
+        f" gradients ({float(self.prediction_ratio):.1%} predicted), relative"
+        f" error {float(self.recent_error):.3g}, correlation"
+        f" {float(self.correlation):.3f}, horizon {int(self.horizon)}"
+    )
+
+
+def should_compute_full(state: PredictState) -> jax.Array:
+  """Whether a true gradient is due, ``bool[]``."""
+  return state.remaining_steps <= 0
+
+
+def get_stats(state: PredictState) -> PredictorStats:
+  """Counts and errors so far."""
+  predicted = state.step_count - state.true_gradient_count
+  total = jnp.maximum(state.step_count, 1).astype(jnp.float32)
+  return PredictorStats(
+      total_steps=state.step_count,
+      computed_steps=state.true_gradient_count,
+      predicted_steps=predicted,
+      prediction_ratio=predicted.astype(jnp.float32) / total,
+      mean_error=state.mean_error,
+      recent_error=state.recent_error,
+      correlation=state.correlation,
+      horizon=state.planned_steps,
+      history_size=state.history_size,
+  )
+
+
+def reset(state: PredictState) -> PredictState:
+  """The state as ``init`` made it: all zeros."""
+  return jax.tree.map(jnp.zeros_like, state)
+
+
+def end_window(state: PredictState, stopped: jax.Array) -> PredictState:
+  """Makes a true gradient due where ``stopped`` is set."""
+  return state._replace(
+      remaining_steps=jnp.where(stopped, 0, state.remaining_steps),
+      window_stopped=jnp.where(stopped, 1, state.window_stopped),
+  )

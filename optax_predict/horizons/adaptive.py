@@ -1,0 +1,90 @@
+"""A window as long as the forecast is good: an ODE solver's step control."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict import _base
+from optax_predict import _checks
+
+
+class AdaptiveState(NamedTuple):
+  """Attributes:
+    length: predicted steps per window, before it is rounded down,
+      ``float32[]``.
+  """
+
+  length: jax.Array
+
+
+def adaptive(
+    rtol: float = 0.6,
+    max_steps: int = 32,
+    *,
+    max_update_growth: float = 1.2,
+) -> _base.Horizon:
+  r"""Grows the window while forecasts are good and shrinks it when they fail.
+
+  At every true gradient the forecast that could have stood for it has a
+  relative error :math:`e`. The window's length :math:`k` follows it as the step
+  of an ODE solver follows its local error:
+
+  .. math::
+
+    k \leftarrow \mathrm{clip}\Bigl((k + 1) \, \mathrm{clip}\bigl(
+      0.9 \sqrt{\mathrm{rtol} / e},\ 0.2,\ 2\bigr) - 1,\ 0,\ k_{\max}\Bigr)
+
+  and is rounded down when used. It starts at 0, changes only after a window in
+  which a step was predicted (or while it is below 1), and does not grow after
+  a window that was stopped. A relative error below 1 keeps a gradient step a
+  descent step: for a step size up to :math:`1/L`,
+  :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |e|^2)`. Under minibatch noise the
+  error stays near or above 1, the length falls to 0 and the base optimizer runs
+  unchanged.
+
+  Args:
+    rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
+      careful.
+    max_steps: longest window, in optimizer steps, at least 1.
+    max_update_growth: a window stops when the optimizer's update from a
+      predicted gradient is longer than this many times its update from the last
+      true gradient; above 0.
+
+  Returns:
+    A :class:`Horizon`.
+
+  Raises:
+    ValueError: if an argument is outside its range.
+
+  Examples:
+    >>> import optax_predict
+    >>> horizon = optax_predict.horizons.adaptive(rtol=0.3, max_steps=16)
+
+  References:
+    Hairer, Norsett and Wanner, `Solving Ordinary Differential Equations I`,
+    section II.4, for the controller; Carter, `On the global convergence of
+    trust region algorithms using inexact gradient information
+    <https://doi.org/10.1137/0728014>`_, 1991, for a relative error below 1.
+  """
+  _checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
+  longest = _checks.check_count("max_steps", max_steps)
+  _checks.check_number("max_update_growth", max_update_growth, 0.0, closed=False)
+
+  def init():
+    return AdaptiveState(jnp.zeros([], jnp.float32))
+
+  def update(error, state):
+    k = state.length
+    tiny = jnp.finfo(jnp.float32).tiny
+    e = jnp.maximum(error.relative_error, tiny)
+    factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, 2.0)
+    factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
+    changed = jnp.clip((k + 1) * factor - 1, 0, longest)
+    is_known = error.history_size >= 1
+    is_used = (error.window_steps > 0) | (k < 1)
+    k = jnp.where(is_known & is_used, changed, k).astype(jnp.float32)
+    steps = jnp.where(is_known, jnp.floor(k), 0)
+    return steps.astype(jnp.int32), AdaptiveState(k)
+
+  return _base.Horizon(init, update, max_update_growth)

@@ -1,0 +1,49 @@
+"""Tolerances and trees the tests share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Relative tolerance for sums of a few dozen terms.
+RTOL = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-5, "float64": 1e-12}
+
+
+def assert_close(actual, desired, dtype="float32", scale=1.0):
+  """Compares trees leaf by leaf, with the tolerance of ``dtype``."""
+  rtol = RTOL[jnp.dtype(dtype).name] * scale
+  actual_leaves, structure = jax.tree.flatten(actual)
+  desired_leaves = structure.flatten_up_to(desired)
+  for a, d in zip(actual_leaves, desired_leaves, strict=True):
+    a, d = np.asarray(a, np.float64), np.asarray(d, np.float64)
+    largest = np.max(np.abs(d), initial=0.0)
+    np.testing.assert_allclose(a, d, rtol=rtol, atol=rtol * largest)
+
+
+def assert_finite(tree):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    assert np.all(np.isfinite(np.asarray(leaf, np.float64))), path
+
+
+def types(tree):
+  """Shape, dtype and weak type of every leaf, with the structure."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
+
+
+def nested(values, dtype="float32"):
+  """Packs 7 numbers into a nested tree with a scalar and a None."""
+  v = [jnp.asarray(values[i], dtype) for i in range(7)]
+  return {
+      "layer": {"kernel": jnp.stack(v[:4]).reshape(2, 2), "bias": v[4]},
+      "rest": (jnp.stack(v[5:]), None, jnp.zeros((0, 3), dtype)),
+  }
+
+
+def flat(tree):
+  """The inverse of ``nested``, as float64."""
+  leaves = [
+      tree["layer"]["kernel"],
+      tree["layer"]["bias"],
+      tree["rest"][0],
+  ]
+  return np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves])
