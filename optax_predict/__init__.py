@@ -2,6 +2,7 @@
 
 from optax_predict import forecasters
 from optax_predict import horizons
+from optax_predict._base import Forecast
 from optax_predict._base import Forecaster
 from optax_predict._base import ForecastError
 from optax_predict._base import Horizon
@@ -20,6 +21,7 @@ from optax_predict._transform import predict_gradients
 __version__ = "0.1.0"
 
 __all__ = [
+    "Forecast",
     "ForecastError",
     "Forecaster",
     "GradientPredictor",

@@ -6,9 +6,13 @@ A :class:`Forecaster` knows past gradients and nothing of horizons. A
 options, as an :class:`optax.GradientTransformation` is.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _checks
@@ -22,12 +26,29 @@ class Motion(NamedTuple):
   Attributes:
     steps: optimizer steps since the last true gradient, ``int32[]``.
     displacement: parameters now minus parameters at the last true gradient, a
-      tree like the parameters in float32 or wider; ``None`` when the forecaster
-      did not set ``needs_params``.
+      tree like the parameters in float32 or wider; ``None`` when neither
+      forecaster nor horizon needs it.
+    distance: norm of the displacement, a real scalar; ``None`` with it.
   """
 
   steps: jax.Array
   displacement: PyTree | None
+  distance: jax.Array | None
+
+
+class Forecast(NamedTuple):
+  """A predicted gradient.
+
+  Attributes:
+    gradients: a tree like the parameters.
+    expected_error: the norm that the forecaster expects of its error, a real
+      scalar in the unit of the gradient's norm; infinite or NaN when the
+      gradients may not be finite. ``None`` without an estimate: the gradients
+      are then looked at, which is one more pass over them.
+  """
+
+  gradients: PyTree
+  expected_error: jax.Array | None = None
 
 
 class Forecaster(NamedTuple):
@@ -39,17 +60,18 @@ class Forecaster(NamedTuple):
       history starts as zeros (a reset relies on it), and one slot of it is one
       tree like the parameters, never a stacked array: that is what keeps
       shardings, boxed parameters and masked leaves intact.
-    observe: ``observe(gradients, history, motion) -> history`` takes in a true,
-      finite gradient. The motion is counted from the gradient before it.
-    predict: ``predict(history, motion) -> gradients`` only reads. An empty
+    observe: ``observe(gradients, history, motion, forecast) -> history`` takes
+      in a true, finite gradient, with what ``predict`` had made of it. The
+      motion is counted from the gradient before.
+    predict: ``predict(history, motion) -> Forecast`` only reads. An empty
       history predicts zeros.
     history_size: how many true gradients a full history stands for.
     needs_params: whether the motion must hold a displacement.
   """
 
   init: Callable[[PyTree, Any], PyTree]
-  observe: Callable[[PyTree, PyTree, Motion], PyTree]
-  predict: Callable[[PyTree, Motion], PyTree]
+  observe: Callable[[PyTree, PyTree, Motion, Forecast], PyTree]
+  predict: Callable[[PyTree, Motion], Forecast]
   history_size: int
   needs_params: bool = False
 
@@ -65,8 +87,8 @@ class ForecastError(NamedTuple):
       means there was no forecast and the other fields say nothing.
     window_steps: predicted steps taken since the last true gradient,
       ``int32[]``.
-    window_stopped: 1 when that window was cut short because an update grew too
-      long or was not finite, else 0, ``int32[]``.
+    window_stopped: 1 when that window was stopped because a forecast or an
+      update grew too long or was not finite, else 0, ``int32[]``.
   """
 
   relative_error: jax.Array
@@ -83,14 +105,18 @@ class Horizon(NamedTuple):
     init: ``init() -> state``, arrays of zeros (a reset relies on it).
     update: ``update(error, state) -> (steps, state)``, called at every finite
       true gradient; ``steps`` is ``int32[]``, 0 for none.
-    max_update_growth: a window also ends when the optimizer's update from a
-      predicted gradient is longer than this many times its update from the last
-      true one; ``None`` for no such limit.
+    max_growth: a window also ends when a predicted gradient, or the optimizer's
+      update from one, is longer than this many times the last true gradient, or
+      the update from that; such a gradient is scaled down to that length.
+      ``None`` for no such limit.
+    max_expected_error: a window also ends when the forecaster expects a larger
+      relative error than this; ``None`` for no such limit.
   """
 
   init: Callable[[], PyTree]
   update: Callable[[ForecastError, PyTree], tuple[jax.Array, PyTree]]
-  max_update_growth: float | None = None
+  max_growth: float | None = None
+  max_expected_error: float | None = None
 
 
 def wide_dtype(*arrays: Any) -> Any:
@@ -147,24 +173,52 @@ def where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
   return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
-def combine(weights: Any, trees: Any) -> PyTree:
+def combine(
+    weights: Sequence[jax.Array], trees: Sequence[PyTree]
+) -> PyTree:
   """Weighted sum of trees, each leaf in float32 or wider."""
 
   def leaf_sum(*leaves):
-    terms = [w.astype(wide_dtype(x)) * widen(x) for w, x in zip(weights, leaves)]
-    return sum(terms[1:], start=terms[0])
+    total = None
+    for weight, leaf in zip(weights, leaves, strict=True):
+      term = weight.astype(wide_dtype(leaf)) * widen(leaf)
+      total = term if total is None else total + term
+    return total
 
   return jax.tree.map(leaf_sum, *trees)
 
 
-def vdot(x: PyTree, y: PyTree) -> jax.Array:
-  """Real part of the inner product over all leaves, in float32 or wider."""
+def norm(tree: PyTree) -> jax.Array:
+  """Euclidean norm over all leaves, in float32 or wider."""
+  return jnp.sqrt(inner_products([(tree, tree)])[0])
 
-  def leaf_dot(a, b):
-    if jnp.iscomplexobj(a):
-      return jnp.sum(a.real * b.real) + jnp.sum(a.imag * b.imag)
-    return jnp.sum(widen(a) * widen(b))
 
-  dtype = tree_dtype((x, y))
-  dots = jax.tree.leaves(jax.tree.map(leaf_dot, x, y))
-  return sum((d.astype(dtype) for d in dots), start=jnp.zeros([], dtype))
+def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
+  """Real parts of the inner products of pairs of trees, ``[n]``.
+
+  All pairs in one pass over the leaves: a reduction of n products at once reads
+  a shared tree once, n reductions read it n times.
+  """
+  dtype = tree_dtype(pairs)
+  total = jnp.zeros([len(pairs)], dtype)
+  for leaves in zip(*(jax.tree.leaves(tree) for pair in pairs for tree in pair)):
+    products = [
+        _real_product(a, b) for a, b in zip(leaves[::2], leaves[1::2])
+    ]
+    # XLA rewrites a reduction of one operand into several that take longer to
+    # compile; two operands are left alone.
+    padded = products if len(products) > 1 else 2 * products
+    sums = lax.reduce(
+        padded,
+        [jnp.zeros([], p.dtype) for p in padded],
+        lambda x, y: [p + q for p, q in zip(x, y, strict=True)],
+        tuple(range(leaves[0].ndim)),
+    )[: len(products)]
+    total += jnp.stack([s.astype(dtype) for s in sums])
+  return total
+
+
+def _real_product(a, b):
+  if jnp.iscomplexobj(a):
+    return a.real * b.real + a.imag * b.imag
+  return widen(a) * widen(b)

@@ -11,7 +11,6 @@ from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import forecasters
 from optax_predict import horizons
-from optax_predict._state import end_window
 from optax_predict._state import get_stats
 from optax_predict._state import PredictorStats
 from optax_predict._state import PredictState
@@ -40,12 +39,13 @@ class GradientPredictor(NamedTuple):
       compares the forecast with a true gradient, sets the next window and puts
       the gradient into the history. A gradient that is not finite, or whose
       norm overflows, is counted and otherwise left out.
-    predict_gradient: ``predict_gradient(state, params=None) -> (gradients,
-      state)``, always finite: should the forecast not be, zeros are returned
-      and a true gradient is due.
-    predict_unchecked: the same without looking at the forecast or at how far
-      the parameters moved: for a caller who judges the update that comes of it,
-      as :func:`fast_forward` does.
+    predict_gradient: ``predict_gradient(state, params=None, *,
+      may_refuse=False) -> (gradients, state)``, always finite: should the
+      forecast not be, zeros are returned and a true gradient is due. Where the
+      horizon limits growth, a longer forecast is scaled down. A caller that can
+      leave a step out sets ``may_refuse``: a forecast that is not finite or
+      expected to be poor is then not counted as a step (``elapsed_steps`` stays
+      as it is), and none is scaled.
     compute_correction: ``compute_correction(gradients, state, params=None) ->
       (correction, state)``: true gradient minus the forecast for it, zeros if
       nothing was predicted since the last true gradient. It is added to the
@@ -60,7 +60,6 @@ class GradientPredictor(NamedTuple):
   should_compute_full: Callable[[PredictState], jax.Array]
   record_gradient: Callable[..., PredictState]
   predict_gradient: Callable[..., tuple[Any, PredictState]]
-  predict_unchecked: Callable[..., tuple[Any, PredictState]]
   compute_correction: Callable[..., tuple[Any, PredictState]]
   apply_correction: Callable[..., tuple[Any, PredictState]]
   get_stats: Callable[[PredictState], PredictorStats]
@@ -84,8 +83,8 @@ def gradient_predictor(
       "horizon", horizon, _base.Horizon, "optax_predict.horizons"
   )
   _checks.check_number("correction_weight", correction_weight)
-  dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
-  growth = horizon.max_update_growth
+  history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
+  growth = horizon.max_growth
   keeps_anchor = forecaster.needs_params or growth is not None
   corrects = not (
       isinstance(correction_weight, (int, float)) and correction_weight == 0
@@ -93,6 +92,7 @@ def gradient_predictor(
 
   def init(params):
     _checks.check_params(params)
+    dtype = _base.tree_dtype(params)
     count = lambda: jnp.zeros([], jnp.int32)
     scalar = lambda: jnp.zeros([], jnp.float32)
     return PredictState(
@@ -104,22 +104,22 @@ def gradient_predictor(
         planned_steps=count(),
         elapsed_steps=count(),
         window_stopped=count(),
-        update_norm_limit=scalar(),
-        displacement_norm=scalar(),
+        longest_update=None if growth is None else jnp.zeros([], dtype),
+        distance=None if growth is None else jnp.zeros([], dtype),
         relative_error=scalar(),
         correlation=scalar(),
         mean_error=scalar(),
         recent_error=scalar(),
-        gradient_norm=jnp.zeros([], _base.tree_dtype(params)),
+        gradient_norm=jnp.zeros([], dtype),
         horizon_state=horizon.init(),
         anchor_params=_base.zeros(params) if keeps_anchor else None,
-        gradient_history=forecaster.init(params, dtype),
+        gradient_history=forecaster.init(params, history_dtype),
         accumulated_correction=_base.zeros(params) if corrects else None,
     )
 
   def motion(state, params):
     if not keeps_anchor:
-      return _base.Motion(state.elapsed_steps, None)
+      return _base.Motion(state.elapsed_steps, None, None)
     _checks.check_present("params", params)
     _checks.check_like("params", params, state.anchor_params)
     displacement = jax.tree.map(
@@ -127,15 +127,19 @@ def gradient_predictor(
         params,
         state.anchor_params,
     )
-    return _base.Motion(state.elapsed_steps, displacement)
+    return _base.Motion(
+        state.elapsed_steps, displacement, _base.norm(displacement)
+    )
 
   def record_gradient(gradients, state, params=None):
     moved = motion(state, params)
     forecast = forecaster.predict(state.gradient_history, moved)
-    error, norm, is_finite = _forecast_error(gradients, forecast, moved, state)
+    error, norm, is_finite = _forecast_error(
+        gradients, forecast.gradients, moved, state
+    )
 
     def record(history, anchor):
-      history = forecaster.observe(gradients, history, moved)
+      history = forecaster.observe(gradients, history, moved, forecast)
       return history, anchor if anchor is None else params
 
     history, anchor = lax.cond(
@@ -166,53 +170,68 @@ def gradient_predictor(
         step_count=optax.safe_increment(state.step_count),
         true_gradient_count=optax.safe_increment(state.true_gradient_count),
         window_stopped=jnp.zeros([], jnp.int32),
+        distance=None if growth is None else jnp.zeros_like(state.distance),
         gradient_history=history,
         anchor_params=anchor,
         **optax.tree.where(is_finite, recorded, left_out),
     )
 
-  def predict_unchecked(state, params=None):
+  def predict_gradient(state, params=None, *, may_refuse=False):
     moved = motion(state, params)
-    gradients = forecaster.predict(state.gradient_history, moved)
-    limit = jnp.full([], jnp.finfo(jnp.float32).max, jnp.float32)
-    if growth is not None:
-      # The first predicted step still sees the true gradient's whole update.
-      limit = lax.cond(
-          state.elapsed_steps == 1,
-          lambda: _finite(growth * _norm(moved.displacement)),
-          lambda: state.update_norm_limit,
-      )
-    return gradients, state._replace(
-        step_count=optax.safe_increment(state.step_count),
-        remaining_steps=jnp.maximum(state.remaining_steps - 1, 0),
-        elapsed_steps=optax.safe_increment(state.elapsed_steps),
-        update_norm_limit=limit,
+    gradients, expected_error = forecaster.predict(
+        state.gradient_history, moved
     )
-
-  def predict_gradient(state, params=None):
-    gradients, new_state = predict_unchecked(state, params)
-    is_finite = jnp.isfinite(_base.vdot(gradients, gradients))
-    gradients = _base.where(is_finite, gradients, _base.zeros(gradients))
-    stopped = ~is_finite
+    # Several readers follow; none of them is to compute the forecast again.
+    gradients = lax.optimization_barrier(gradients)
+    if expected_error is None:
+      size = _base.norm(gradients)
+      expected_error = jnp.where(jnp.isfinite(size), 0, jnp.inf)
+    is_finite = jnp.isfinite(expected_error)
+    is_unsure = jnp.zeros([], bool)
+    if horizon.max_expected_error is not None:
+      tolerated = horizon.max_expected_error * state.gradient_norm
+      is_unsure = expected_error > tolerated
+    scale = jnp.ones_like(state.gradient_norm)
+    is_too_long = jnp.zeros([], bool)
+    longest_update, distance = state.longest_update, state.distance
     if growth is not None:
-      distance = _finite(_norm(motion(state, params).displacement))
-      # No update is shorter than the distance it added.
-      added = distance - state.displacement_norm
-      too_long = added > new_state.update_norm_limit
-      stopped |= (state.elapsed_steps > 1) & too_long
-      new_state = new_state._replace(displacement_norm=distance)
-    return gradients, end_window(new_state, stopped)
+      # The first predicted step sees the true gradient's whole update. Later,
+      # no update is shorter than the distance it added.
+      distance = _finite(moved.distance)
+      longest_update = jnp.where(
+          state.elapsed_steps <= 1, _finite(growth * distance), longest_update
+      )
+      is_too_long = distance - state.distance > longest_update
+      if not may_refuse:
+        longest = growth * state.gradient_norm
+        size = _base.norm(gradients)
+        scale = jnp.where(size > longest, longest / size, scale)
+        is_too_long |= scale < 1
+    is_taken = jnp.ones([], bool)
+    if may_refuse:
+      is_taken = is_finite & ~is_unsure
+    remaining = jnp.maximum(state.remaining_steps - 1, 0)
+    ends = is_unsure | is_too_long | ~is_finite
+    state = state._replace(
+        step_count=_add(state.step_count, is_taken),
+        elapsed_steps=_add(state.elapsed_steps, is_taken),
+        remaining_steps=jnp.where(ends, 0, remaining),
+        window_stopped=(is_too_long | ~is_finite).astype(jnp.int32),
+        longest_update=longest_update,
+        distance=distance,
+    )
+    return _scale(jnp.where(is_finite, scale, 0), gradients), state
 
   def compute_correction(gradients, state, params=None):
     moved = motion(state, params)
-    forecast = forecaster.predict(state.gradient_history, moved)
+    forecast = forecaster.predict(state.gradient_history, moved).gradients
     _checks.check_like("gradients", gradients, forecast)
     was_predicted = (state.elapsed_steps > 1) & (state.history_size > 0)
     correction = optax.tree.sub(
         jax.tree.map(_base.widen, gradients),
         jax.tree.map(_base.widen, forecast),
     )
-    usable = was_predicted & jnp.isfinite(_base.vdot(correction, correction))
+    usable = was_predicted & jnp.isfinite(_base.norm(correction))
     correction = _base.where(usable, correction, _base.zeros(gradients))
     if not corrects:
       return correction, state
@@ -243,7 +262,6 @@ def gradient_predictor(
       should_compute_full=should_compute_full,
       record_gradient=record_gradient,
       predict_gradient=predict_gradient,
-      predict_unchecked=predict_unchecked,
       compute_correction=compute_correction,
       apply_correction=apply_correction,
       get_stats=get_stats,
@@ -251,8 +269,17 @@ def gradient_predictor(
   )
 
 
-def _norm(tree):
-  return jnp.sqrt(_base.vdot(tree, tree)).astype(jnp.float32)
+def _scale(scale, tree):
+  """Scales a tree; 0 gives zeros whatever the tree holds."""
+  scaled = jax.tree.map(
+      lambda x: _base.widen(x) * scale.astype(_base.wide_dtype(x)), tree
+  )
+  return _base.where(scale > 0, scaled, _base.zeros(tree))
+
+
+def _add(count, condition):
+  """Counts up, where the condition holds, to the largest number at most."""
+  return jnp.where(condition, optax.safe_increment(count), count)
 
 
 def _finite(x):
@@ -263,20 +290,21 @@ def _finite(x):
 
 def _forecast_error(gradients, forecast, moved, state):
   """Compares forecast and true gradient; says whether the latter is usable."""
-  dtype = state.gradient_norm.dtype
-  norm = jnp.sqrt(_base.vdot(gradients, gradients)).astype(dtype)
+  wide = jax.tree.map(_base.widen, gradients)
+  difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
+  gg, pp, pg, dd = _base.inner_products([
+      (gradients, gradients),
+      (forecast, forecast),
+      (forecast, gradients),
+      (difference, difference),
+  ]).astype(state.gradient_norm.dtype)
+  norm = jnp.sqrt(gg)
   is_finite = jnp.isfinite(norm)
-  if moved.displacement is not None:
-    is_finite &= jnp.isfinite(_base.vdot(moved.displacement, moved.displacement))
-  difference = optax.tree.sub(
-      jax.tree.map(_base.widen, forecast),
-      jax.tree.map(_base.widen, gradients),
-  )
-  absolute = jnp.sqrt(_base.vdot(difference, difference)).astype(dtype)
+  if moved.distance is not None:
+    is_finite &= jnp.isfinite(moved.distance)
   scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
-  relative = jnp.where(scale > 0, absolute / scale, 1)
-  forecast_norm = jnp.sqrt(_base.vdot(forecast, forecast)).astype(dtype)
-  cosine = _base.vdot(forecast, gradients) / forecast_norm / norm
+  relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
+  cosine = pg / jnp.sqrt(pp) / norm
   error = _base.ForecastError(
       relative_error=jnp.nan_to_num(
           jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR

@@ -79,11 +79,11 @@ def fast_forward(
   ``lax.while_loop``: under ``jit`` the number of steps may differ from call to
   call without a recompilation.
 
-  A step whose update is not finite, or longer than the horizon allows, is taken
-  back and ends the window, so parameters and optimizer state never hold it. A
-  wrapper around the predictor that takes no step of its own (``optax.MultiSteps``
-  between two of its steps, ``optax.conditionally_transform``) ends the window as
-  well.
+  The window ends early, where the horizon says so, before a step whose forecast
+  is expected to be poor and after a step whose update was too long. A wrapper
+  that does not pass a step on to the predictor (``optax.MultiSteps`` between two
+  of its steps, ``optax.conditionally_transform``) ends the window, and that step
+  is not taken.
 
   Args:
     tx: the optimizer, with :func:`predict_gradients` in it.
@@ -133,10 +133,13 @@ def fast_forward(
         is_predicted_step=True,
         **extra_args,
     )
-    is_good = _is_good_step(updates, live, new_state)
-    taken = optax.apply_updates(params, updates), _detach(new_state)
-    stopped = _map_states(lambda s: _state.end_window(s, True), live)
-    return optax.tree.where(is_good, taken, (params, stopped))
+    has_stepped = _has_stepped(live, new_state)
+    new_state = _stop_after(updates, _detach(new_state))
+    return optax.tree.where(
+        has_stepped,
+        (optax.apply_updates(params, updates), new_state),
+        (params, _end_window(live)),
+    )
 
   params, live = lax.while_loop(
       lambda carry: ~should_compute_full(carry[1]),
@@ -144,8 +147,7 @@ def fast_forward(
       (params, _detach(opt_state)),
   )
   # Predictors that share an optimizer all see the next true gradient.
-  live = _map_states(lambda s: s._replace(remaining_steps=jnp.int32(0)), live)
-  return params, _attach(live, opt_state)
+  return params, _attach(_end_window(live), opt_state)
 
 
 def value_and_grad(
@@ -166,8 +168,9 @@ def value_and_grad(
   last loss, BatchNorm statistics as they are. Without it, it is NaN: not
   evaluated.
 
-  This form cannot take a step back: a window in which an update grew too long
-  ends one step later. On CPU, convolutions inside a ``lax.cond`` run many times
+  This form decides on the next step before it knows where that step starts: a
+  window in which a forecast is expected to be poor or an update grew too long
+  ends one step later than with :func:`fast_forward`. On CPU, convolutions inside a ``lax.cond`` run many times
   slower than outside; prefer :func:`fast_forward` there.
 
   Args:
@@ -290,16 +293,30 @@ def _attach(live, opt_state):
   )
 
 
-def _is_good_step(updates, live, new_state):
-  """Whether the step was taken, its update is finite and not too long."""
-  norm = jnp.sqrt(_base.vdot(updates, updates))
-  is_good = jnp.isfinite(norm)
-  limits = []
-  for old, new in zip(
-      _predict_states(live), _predict_states(new_state), strict=True
-  ):
-    is_good &= new.elapsed_steps > old.elapsed_steps
-    limits.append(new.update_norm_limit)
-  # Predictors that share an optimizer each see a part of the update.
-  limit = jnp.linalg.norm(jnp.stack(limits))
-  return is_good & (norm <= limit)
+def _has_stepped(live, new_state):
+  """Whether every predictor saw the step: wrappers may hold it back."""
+  states = zip(_predict_states(live), _predict_states(new_state), strict=True)
+  seen = [new.elapsed_steps > old.elapsed_steps for old, new in states]
+  return jnp.all(jnp.stack(seen))
+
+
+def _stop_after(updates, new_state):
+  """Ends the window when the update was longer than a horizon allows."""
+  limits = [s.longest_update for s in _predict_states(new_state)]
+  if any(limit is None for limit in limits):
+    return new_state
+  # Predictors that share an optimizer each saw a part of the update.
+  is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
+  return _map_states(
+      lambda s: s._replace(
+          remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
+          window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
+      ),
+      new_state,
+  )
+
+
+def _end_window(live):
+  return _map_states(
+      lambda s: s._replace(remaining_steps=jnp.zeros([], jnp.int32)), live
+  )

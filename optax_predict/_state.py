@@ -21,10 +21,10 @@ class PredictState(NamedTuple):
     elapsed_steps: steps taken since the last recorded gradient, that one
       counted, ``int32[]``.
     window_stopped: 1 when this window was cut short, ``int32[]``.
-    update_norm_limit: longest update this window allows, ``float32[]``, known
-      from its first predicted step on.
-    displacement_norm: distance to the last true gradient's parameters at the
-      last predicted step, ``float32[]``.
+    longest_update: longest update this window allows, a real scalar, known from
+      its first predicted step on; ``None`` when the horizon sets no limit.
+    distance: between the parameters at the last predicted step and at the last
+      true gradient, a real scalar; ``None`` with it.
     gradient_norm: of the last recorded gradient, a real scalar.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
@@ -46,8 +46,8 @@ class PredictState(NamedTuple):
   planned_steps: jax.Array
   elapsed_steps: jax.Array
   window_stopped: jax.Array
-  update_norm_limit: jax.Array
-  displacement_norm: jax.Array
+  longest_update: jax.Array | None
+  distance: jax.Array | None
   gradient_norm: jax.Array
   relative_error: jax.Array
   correlation: jax.Array
@@ -122,11 +122,3 @@ def get_stats(state: PredictState) -> PredictorStats:
 def reset(state: PredictState) -> PredictState:
   """The state as ``init`` made it: all zeros."""
   return jax.tree.map(jnp.zeros_like, state)
-
-
-def end_window(state: PredictState, stopped: jax.Array) -> PredictState:
-  """Makes a true gradient due where ``stopped`` is set."""
-  return state._replace(
-      remaining_steps=jnp.where(stopped, 0, state.remaining_steps),
-      window_stopped=jnp.where(stopped, 1, state.window_stopped),
-  )

@@ -30,8 +30,10 @@ def predict_gradients(
     state = predictor.record_gradient(gradients, state, params)
     return predictor.apply_correction(gradients, state)
 
-  def predicted(gradients, state, params):
-    forecast, state = predictor.predict_gradient(state, params)
+  def predicted(gradients, state, params, may_refuse=False):
+    forecast, state = predictor.predict_gradient(
+        state, params, may_refuse=may_refuse
+    )
     return _base.cast_like(forecast, gradients), state
 
   def update(
@@ -39,8 +41,7 @@ def predict_gradients(
   ):
     del extra_args
     if is_predicted_step is True:
-      forecast, state = predictor.predict_unchecked(state, params)
-      return _base.cast_like(forecast, updates), state
+      return predicted(updates, state, params, may_refuse=True)
     return lax.cond(
         predictor.should_compute_full(state),
         actual,

@@ -72,8 +72,8 @@ def momentum(
     slots = tuple(_base.zeros(params, dtype) for _ in range(size))
     return MomentumHistory(jnp.zeros([], jnp.int32), slots)
 
-  def observe(gradients, history, motion):
-    del motion
+  def observe(gradients, history, motion, forecast):
+    del motion, forecast
     write = history.observed % size
 
     slots = tuple(
@@ -88,7 +88,9 @@ def momentum(
     dtype = _base.tree_dtype(first)
     weights = _weights(history.observed, jnp.asarray(momentum, dtype), size)
     forecast = _base.combine(weights, history.slots)
-    return _base.cast_like(forecast, first)
+    # Finite: the norms of what it is made from are, by a wide margin.
+    expected_error = jnp.zeros([], dtype)
+    return _base.Forecast(_base.cast_like(forecast, first), expected_error)
 
   return _base.Forecaster(init, observe, predict, history_size=size)
 

@@ -9,23 +9,30 @@ import jax.numpy as jnp
 from optax_predict import _base
 from optax_predict import _checks
 
+# Share of the past in the running means that calibrate forecasts.
+_DECAY = 0.7
+# True gradients in the mean that a forecast is blended with.
+_MEAN_OF = 5
+
 
 class SecantHistory(NamedTuple):
-  """Secant pairs from true gradients. m is the memory.
+  """Secant pairs from true gradients; m is the memory.
 
   Attributes:
     pairs: how many pairs were taken in, ``int32[]``, modulo m once all slots
       are full; the newest is in slot ``(pairs - 1) % m``.
     has_gradient: 1 once a gradient was taken in, ``int32[]``.
     last_gradient: the last true gradient, like the parameters.
-    displacements: m trees, s_j: moves between true gradients, of unit length.
-    changes: m trees, y_j: what the gradient did along s_j, per unit length.
-    lengths: ``[m]``, |s_j| before it was scaled.
+    displacements: m trees s_j: moves between true gradients, of unit length.
+    changes: m trees y_j: what the gradient did along s_j, per unit length.
     curvatures: ``[m]``, |y_j|.
     gram: ``[m, m]``, s_i . s_j.
     cross: ``[m, m]``, y_i . s_j.
     inverse: ``[m, m]``, of the Gram matrix plus its ridge.
-    moments: ``[5]``, running inner products that set the blend.
+    lengths: ``[m]``, |s_j| before it was scaled.
+    errors: ``[2]``, running means of the forecasts' errors and of what the
+      model left unexplained, both relative to the gradient.
+    moments: ``[5]``, running inner products that set the blend with the mean.
   """
 
   pairs: jax.Array
@@ -33,193 +40,289 @@ class SecantHistory(NamedTuple):
   last_gradient: _base.PyTree
   displacements: tuple[_base.PyTree, ...]
   changes: tuple[_base.PyTree, ...]
-  lengths: jax.Array
   curvatures: jax.Array
   gram: jax.Array
   cross: jax.Array
   inverse: jax.Array
+  lengths: jax.Array
+  errors: jax.Array
   moments: jax.Array
-
-
-class _Weights(NamedTuple):
-  """A forecast as coefficients of what the history holds."""
-
-  gradient: jax.Array  # of last_gradient
-  changes: jax.Array  # [m], of y_j
-  displacements: jax.Array  # [m], of s_j
-  motion: jax.Array  # of dx
 
 
 def secant(
     memory: int = 10,
     *,
+    damping: float = 0.6,
     ridge: float = 1e-3,
     ridge_growth: float = 1.2,
-    damping: float = 0.3,
-    symmetric: bool = True,
     blend: bool = True,
 ) -> _base.Forecaster:
-  r"""."""
+  r"""Predicts the gradient from how far the parameters have moved.
+
+  Gradients change because parameters move. From the last m moves between true
+  gradients, scaled to unit length (rows of :math:`S`), and the changes of the
+  gradient along them (rows of :math:`Y`), the forecast at a displacement
+  :math:`d` from the last true gradient :math:`g` is
+
+  .. math::
+
+    c &= M S d, \quad M = (S S^T + \mathrm{diag}(\lambda))^{-1}, \quad
+      r = d - S^T c \\
+    \hat g &= g + Y^T c + S^T M Y r + \gamma L r
+
+  :math:`Y^T c` is the multisecant model of the Hessian; :math:`S^T M Y r` makes
+  that model symmetric; :math:`\gamma L r` with :math:`L = \max_j |y_j|` stands
+  for the curvature across the span that nothing is known of. The ridge
+  :math:`\lambda_j = \lambda \rho^{\mathrm{age}_j}` trusts older pairs less.
+
+  It expects an error of :math:`\kappa L |r|`, with :math:`\kappa` from its past
+  errors: a horizon may end a window where the parameters leave the span.
+
+  An affine gradient is predicted exactly once the memory spans the motion.
+
+  Memory: 2 m + 1 parameter-sized buffers, and one for the parameters at the last
+  true gradient. A predicted step reads 4 m + 5.
+
+  Args:
+    memory: m, pairs to keep, at least 1.
+    damping: :math:`\gamma`, 0 or more.
+    ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
+    ridge_growth: :math:`\rho`, at least 1.
+
+  Returns:
+    A :class:`Forecaster`.
+
+  Raises:
+    ValueError: if an argument is outside its range.
+
+  Examples:
+    >>> import optax_predict
+    >>> forecaster = optax_predict.forecasters.secant(memory=20)
+    >>> tx = optax_predict.predict_gradients(forecaster)
+
+  References:
+    Fang and Saad, `Two classes of multisecant methods for nonlinear
+    acceleration <https://doi.org/10.1002/nla.617>`_, 2009.
+
+    Powell, `A new algorithm for unconstrained optimization
+    <https://doi.org/10.1016/B978-0-12-597050-1.50006-3>`_, 1970, for the
+    symmetric completion.
+  """
   m = _checks.check_count("memory", memory)
+  _checks.check_number("damping", damping, 0.0)
+  _checks.check_number("ridge", ridge, 0.0, closed=False)
+  _checks.check_number("ridge_growth", ridge_growth, 1.0)
 
   def init(params, dtype=None):
     scalar = _base.tree_dtype(params)
-    slots = lambda: tuple(_base.zeros(params, dtype) for _ in range(m))
     return SecantHistory(
         pairs=jnp.zeros([], jnp.int32),
         has_gradient=jnp.zeros([], jnp.int32),
         last_gradient=_base.zeros(params),
-        displacements=slots(),
-        changes=slots(),
-        lengths=jnp.zeros([m], scalar),
+        displacements=tuple(_base.zeros(params, dtype) for _ in range(m)),
+        changes=tuple(_base.zeros(params, dtype) for _ in range(m)),
         curvatures=jnp.zeros([m], scalar),
         gram=jnp.zeros([m, m], scalar),
         cross=jnp.zeros([m, m], scalar),
         inverse=jnp.zeros([m, m], scalar),
+        lengths=jnp.zeros([m], scalar),
+        errors=jnp.zeros([2], scalar),
         moments=jnp.zeros([5], scalar),
     )
 
-  def model(history, motion):
-    """Weights of the secant model's forecast."""
-    dx = motion.displacement
-    s_dx = _dots(history.displacements, dx)
-    c = history.inverse @ s_dx
-    if symmetric:
-      y_dx = _dots(history.changes, dx)
-      t = history.inverse @ (y_dx - history.cross @ c)
-    else:
-      t = jnp.zeros_like(c)
-    stiffness = damping * jnp.max(history.curvatures)
-    one = jnp.ones([], c.dtype)
-    return _Weights(one, c, t - stiffness * c, stiffness)
-
-  def weights(history, motion):
-    w = model(history, motion)
-    if not blend:
-      return w
-    a, b = _blend_weights(history.moments)
-    mean = _mean_weights(history, m)
-    return _Weights(
-        gradient=a + b,
-        changes=a * w.changes + b * mean,
-        displacements=a * w.displacements,
-        motion=a * w.motion,
-    )
-
   def predict(history, motion):
-    forecast = _evaluate(weights(history, motion), history, motion)
-    return _base.cast_like(forecast, history.last_gradient)
-
-  def observe(gradients, history, motion):
-    g = gradients
     dx = motion.displacement
-    length = jnp.sqrt(_base.vdot(dx, dx))
-    is_pair = (history.has_gradient > 0) & (length > 0)
-    scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-    change = jax.tree.map(
-        lambda new, old: _base.widen(new) - _base.widen(old),
-        g,
-        history.last_gradient,
+    s_dx, y_dx = _project(history, dx)
+    c = history.inverse @ s_dx
+    t = history.inverse @ (y_dx - history.cross @ c)
+    stiffness = damping * jnp.max(history.curvatures)
+    a, b = _blend(history.moments) if blend else (1.0, 0.0)
+    mean = _mean_weights(history) if blend else jnp.zeros_like(c)
+    one = jnp.ones_like(stiffness)
+    forecast = _base.combine(
+        [
+            (a + b) * one,
+            a * stiffness,
+            *(a * c + b * mean),
+            *(a * (t - stiffness * c)),
+        ],
+        [history.last_gradient, dx, *history.changes, *history.displacements],
     )
-    slot = history.pairs % m
-    write = is_pair & (jnp.arange(m) == slot)
+    kappa = history.errors[0] / jnp.maximum(history.errors[1], _tiny(c))
+    expected_error = kappa * _unexplained(history, motion, c, s_dx)
+    # No element of the forecast is larger than this sum of norms.
+    largest = (
+        history.curvatures @ jnp.abs(c)
+        + jnp.sum(jnp.abs(t - stiffness * c))
+        + stiffness * motion.distance
+    )
+    is_safe = largest < jnp.sqrt(jnp.finfo(c.dtype).max)
+    return _base.Forecast(
+        _base.cast_like(forecast, history.last_gradient),
+        jnp.where(is_safe, expected_error, jnp.inf),
+    )
 
-    def fill(slots, values):
-      return tuple(
-          _base.where(write[j], scaled(scale, values), old)
-          for j, old in enumerate(slots)
-      )
-
-    def scaled(a, tree):
-      return jax.tree.map(lambda x: a.astype(_base.wide_dtype(x)) * x, tree)
-
-    s_s = scale * _dots(history.displacements, dx)
-    y_s = scale * _dots(history.changes, dx)
-    s_y = scale * _dots(history.displacements, change)
+  def observe(gradients, history, motion, forecast):
+    dx, length = motion.displacement, motion.distance
+    is_pair = (history.has_gradient > 0) & (length > 0)
+    write = is_pair & (jnp.arange(m) == history.pairs % m)
+    per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
+    s = _scaled(per_length, dx)
+    y = _scaled(per_length, _difference(gradients, history.last_gradient))
+    s_s, y_s = _project(history, s)
+    products = [(slot, y) for slot in history.displacements]
+    *s_y, own, square = _base.inner_products([*products, (s, y), (y, y)])
+    s_y = jnp.stack(s_y)
+    errors = _learn(
+        history, motion, s_s * length, gradients, forecast, is_pair
+    )
     s_s = jnp.where(write, 1, s_s)
-    own = scale * scale * _base.vdot(change, dx)
-    gram = _set_cross(history.gram, write, s_s, s_s)
-    cross = _set_cross(
-        history.cross, write, jnp.where(write, own, s_y),
-        jnp.where(write, own, y_s))
-    lengths = jnp.where(write, length, history.lengths)
-    curv = scale * jnp.sqrt(_base.vdot(change, change))
-    curvatures = jnp.where(write, curv, history.curvatures)
+    gram = _put(history.gram, write, s_s, s_s)
+    cross = _put(
+        history.cross,
+        write,
+        jnp.where(write, own, s_y),
+        jnp.where(write, own, y_s),
+    )
     pairs = history.pairs + is_pair.astype(jnp.int32)
-    age = (pairs - 1 - jnp.arange(m)) % m
-    lam = ridge * ridge_growth ** age.astype(gram.dtype)
-    inverse = _inverse(gram + jnp.diag(lam))
-    moments = history.moments
-    if blend:
-      moments = _moments(moments, model(history, motion), _mean_weights(history, m), history, motion, g, is_pair)
+    age = ((pairs - 1 - jnp.arange(m)) % m).astype(gram.dtype)
     return SecantHistory(
         pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
         has_gradient=jnp.ones([], jnp.int32),
-        last_gradient=_base.cast_like(g, history.last_gradient),
-        displacements=fill(history.displacements, dx),
-        changes=fill(history.changes, change),
-        lengths=lengths, curvatures=curvatures, gram=gram, cross=cross,
-        inverse=inverse, moments=moments)
+        last_gradient=_base.cast_like(gradients, history.last_gradient),
+        displacements=_fill(history.displacements, write, s),
+        changes=_fill(history.changes, write, y),
+        curvatures=jnp.where(
+            write, jnp.sqrt(square), history.curvatures
+        ),
+        gram=gram,
+        cross=cross,
+        inverse=_inverse(gram + jnp.diag(ridge * ridge_growth**age)),
+        lengths=jnp.where(write, length, history.lengths),
+        errors=errors,
+        moments=_moments(history, gradients, forecast, is_pair)
+        if blend
+        else history.moments,
+    )
 
   return _base.Forecaster(
       init, observe, predict, history_size=m + 1, needs_params=True
   )
 
 
-def _dots(trees, x):
-  return jnp.stack([_base.vdot(tree, x) for tree in trees])
+def _tiny(like):
+  return jnp.finfo(like.dtype).tiny
 
 
-def _evaluate(w, history, motion):
-  trees = (history.last_gradient, motion.displacement, *history.changes, *history.displacements)
-  return _base.combine(
-      [w.gradient, w.motion, *w.changes, *w.displacements], trees)
+def _scaled(scale, tree):
+  return jax.tree.map(lambda x: scale.astype(_base.wide_dtype(x)) * x, tree)
 
 
-def _set_cross(matrix, write, row, column):
-  """Puts a row and a column where ``write`` is set."""
+def _difference(x, y):
+  return jax.tree.map(lambda a, b: _base.widen(a) - _base.widen(b), x, y)
+
+
+def _project(history, dx):
+  """S dx and Y dx."""
+  slots = (*history.displacements, *history.changes)
+  both = _base.inner_products([(slot, dx) for slot in slots])
+  m = len(history.changes)
+  return both[:m], both[m:]
+
+
+def _unexplained(history, motion, c, s_dx):
+  """L |r|: the gradient's change if all of r met the largest curvature."""
+  square = motion.distance**2 - 2 * c @ s_dx + c @ history.gram @ c
+  return jnp.max(history.curvatures) * jnp.sqrt(jnp.maximum(square, 0))
+
+
+def _learn(history, motion, s_dx, gradients, forecast, is_pair):
+  """Running means of |forecast - g| / |g| and L |r| / |g|."""
+  error = _difference(forecast.gradients, gradients)
+  squares = _base.inner_products([(error, error), (gradients, gradients)])
+  absolute, size = jnp.sqrt(squares)
+  unexplained = _unexplained(history, motion, history.inverse @ s_dx, s_dx)
+  new = jnp.stack([absolute, unexplained]) / jnp.maximum(size, _tiny(size))
+  updated = _DECAY * history.errors + (1 - _DECAY) * new
+  # An error too large to compare says nothing of the next one.
+  is_known = is_pair & jnp.all(jnp.isfinite(updated))
+  return jnp.where(is_known, updated, history.errors)
+
+
+def _mean_weights(history):
+  """Weights of Y in the mean of the last gradients, beside last_gradient."""
+  m = history.lengths.size
+  count = jnp.minimum(jnp.minimum(history.pairs, m) + 1, _MEAN_OF)
+  age = (history.pairs - 1 - jnp.arange(m)) % m
+  dtype = history.lengths.dtype
+  share = jnp.maximum(count - 1 - age, 0).astype(dtype) / count.astype(dtype)
+  return -history.lengths * share
+
+
+def _blend(moments):
+  """Weights (a, b) of the model and the mean that would have fitted best.
+
+  Least squares over past forecasts, with a ridge towards (1, 0).
+  """
+  pp, pq, qq, pg, qg = moments
+  ridge = 0.15 * (pp + qq)
+  aa, bb = pp + ridge, qq + ridge
+  determinant = aa * bb - pq * pq
+  is_known = determinant > 0
+  safe = jnp.where(is_known, determinant, 1)
+  a = (bb * (pg + ridge) - pq * qg) / safe
+  b = (aa * qg - pq * (pg + ridge)) / safe
+  return jnp.where(is_known, a, 1), jnp.where(is_known, b, 0)
+
+
+def _moments(history, gradients, forecast, is_pair):
+  """Inner products of model p, mean q and gradient g, relative to |g|^2."""
+  one = jnp.ones_like(history.lengths[0])
+  mean = _mean_weights(history)
+  q = _base.combine(
+      [one, *mean], [history.last_gradient, *history.changes]
+  )
+  a, b = _blend(history.moments)
+  f = forecast.gradients
+  ff, fq, qq, fg, qg, gg = _base.inner_products([
+      (f, f), (f, q), (q, q), (f, gradients), (q, gradients),
+      (gradients, gradients),
+  ])
+  # The forecast was f = a p + b q.
+  inv = jnp.where(jnp.abs(a) > 1e-3, 1 / a, 0)
+  pp = inv * inv * (ff - 2 * b * fq + b * b * qq)
+  pq = inv * (fq - b * qq)
+  pg = inv * (fg - b * qg)
+  new = jnp.stack([pp, pq, qq, pg, qg]) / jnp.maximum(gg, _tiny(gg))
+  updated = _DECAY * history.moments + (1 - _DECAY) * new
+  is_known = is_pair & (inv != 0) & jnp.all(jnp.isfinite(updated))
+  return jnp.where(is_known, updated, history.moments)
+
+
+def _fill(slots, write, new):
+  """Puts a tree into the slot where ``write`` is set."""
+  return tuple(
+      _base.where(write[j], new, slot) for j, slot in enumerate(slots)
+  )
+
+
+def _put(matrix, write, row, column):
+  """Replaces the row and the column where ``write`` is set."""
   matrix = jnp.where(write[:, None], row[None, :], matrix)
   return jnp.where(write[None, :], column[:, None], matrix)
 
 
-def _inverse(a):
+def _inverse(matrix):
+  """Inverse of a small positive definite matrix, by sweeping its pivots.
+
+  The ridge keeps every pivot above zero. Unlike a library's inverse this is a
+  plain loop, so that it compiles and exports anywhere.
+  """
+
   def sweep(k, a):
     row, column, pivot = a[k], a[:, k], a[k, k]
-    a = a - jnp.outer(column, row) / pivot
-    a = a.at[k, :].set(row / pivot).at[:, k].set(column / pivot)
+    a = a - jnp.outer(column, row / pivot)
+    a = a.at[k].set(row / pivot).at[:, k].set(column / pivot)
     return a.at[k, k].set(-1 / pivot)
 
-  return -lax.fori_loop(0, a.shape[0], sweep, a)
-
-
-def _mean_weights(history, m, n=5):
-  """mean of last n gradients = last_gradient + Y^T w."""
-  count = jnp.minimum(history.pairs, m)
-  n = jnp.minimum(n, count + 1)
-  age = (history.pairs - 1 - jnp.arange(m)) % m
-  dtype = history.lengths.dtype
-  share = jnp.maximum(n - 1 - age, 0).astype(dtype) / n.astype(dtype)
-  return -history.lengths * share
-
-
-def _blend_weights(moments):
-  pp, pq, qq, pg, qg = moments
-  rho = 0.15 * (pp + qq)
-  a11, a22 = pp + rho, qq + rho
-  det = a11 * a22 - pq * pq
-  ok = det > 0
-  det = jnp.where(ok, det, 1)
-  r1, r2 = pg + rho, qg
-  a = jnp.where(ok, (a22 * r1 - pq * r2) / det, 1)
-  b = jnp.where(ok, (a11 * r2 - pq * r1) / det, 0)
-  return a, b
-
-
-def _moments(moments, w, mean, history, motion, g, ok):
-  zero = jnp.zeros_like(w.gradient)
-  p = _evaluate(w, history, motion)
-  q = _base.combine([zero + 1, *mean], (history.last_gradient, *history.changes))
-  gg = _base.vdot(g, g)
-  new = jnp.stack([_base.vdot(p, p), _base.vdot(p, q), _base.vdot(q, q), _base.vdot(p, g), _base.vdot(q, g)])
-  new = jnp.where(gg > 0, new / jnp.where(gg > 0, gg, 1), 0)
-  return jnp.where(ok, 0.7 * moments + 0.3 * new, moments)
+  return -lax.fori_loop(0, matrix.shape[0], sweep, matrix)

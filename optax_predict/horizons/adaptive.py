@@ -22,7 +22,8 @@ def adaptive(
     rtol: float = 0.6,
     max_steps: int = 32,
     *,
-    max_update_growth: float = 1.2,
+    max_growth: float = 2.0,
+    max_expected_error: float = 0.5,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -47,9 +48,11 @@ def adaptive(
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
       careful.
     max_steps: longest window, in optimizer steps, at least 1.
-    max_update_growth: a window stops when the optimizer's update from a
-      predicted gradient is longer than this many times its update from the last
-      true gradient; above 0.
+    max_growth: a window stops when a predicted gradient, or the optimizer's
+      update from one, is longer than this many times the last true gradient, or
+      the update from that; at least 1.
+    max_expected_error: a window ends when the forecaster expects a larger
+      relative error than this; above 0.
 
   Returns:
     A :class:`Horizon`.
@@ -69,7 +72,10 @@ def adaptive(
   """
   _checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
   longest = _checks.check_count("max_steps", max_steps)
-  _checks.check_number("max_update_growth", max_update_growth, 0.0, closed=False)
+  _checks.check_number("max_growth", max_growth, 1.0)
+  _checks.check_number(
+      "max_expected_error", max_expected_error, 0.0, closed=False
+  )
 
   def init():
     return AdaptiveState(jnp.zeros([], jnp.float32))
@@ -87,4 +93,4 @@ def adaptive(
     steps = jnp.where(is_known, jnp.floor(k), 0)
     return steps.astype(jnp.int32), AdaptiveState(k)
 
-  return _base.Horizon(init, update, max_update_growth)
+  return _base.Horizon(init, update, max_growth, max_expected_error)

@@ -1,0 +1,1 @@
+"""The benchmark suite: true gradients to a target, against tuned opponents."""

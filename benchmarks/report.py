@@ -1,0 +1,249 @@
+"""RESULTS.md from the summary; every number in it is computed here."""
+
+import math
+import pathlib
+import statistics
+
+from benchmarks import analysis
+from benchmarks import opponents
+from benchmarks import targets
+
+GROUPS = {
+    "reporting": "Reporting tasks",
+    "cutest": "CUTEst",
+    "tuning": "Tuning tasks (defaults were chosen by looking at these)",
+}
+_MIDDLE = targets.TAUS[1]
+_HEADLINE = ("reporting", "cutest")
+_MODE_NAMES = {"drop_in": "at the base's best rate", "tuned": "at its own"}
+
+
+def number(x: float | None) -> str:
+  """Two decimals; a target that was not reached is a miss."""
+  if x is None or math.isinf(x):
+    return "miss"
+  return "" if math.isnan(x) else f"{x:.2f}"
+
+
+def _count(x: float | None) -> str:
+  return "miss" if x is None else f"{x:.0f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+  """A Markdown table."""
+  lines = [head, ["---"] * len(head), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _tau(tau: float) -> str:
+  return f"{tau:.0e}".replace("e-0", "e-")
+
+
+def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
+  rows = []
+  for base in analysis.BASES:
+    for mode in analysis.MODES:
+      for tau in targets.TAUS:
+        found = analysis.against_base(summary, base, mode, tau, groups)
+        if not found:
+          continue
+        worst = analysis.worst(found)
+        ratios = [c.ratio for c in found]
+        rows.append([
+            base,
+            _MODE_NAMES[mode],
+            _tau(tau),
+            f"**{number(statistics.median(ratios))}**",
+            number(min(ratios)),
+            f"{number(worst.ratio)} ({worst.task})",
+            str(sum(r < 1 - analysis.NOTHING for r in ratios)),
+            str(sum(r > analysis.HARM for r in ratios)),
+            str(len(ratios)),
+        ])
+  head = ["base", "rate", "target", "median", "best", "worst", "saves"]
+  return table([*head, "harms", "tasks"], rows)
+
+
+def _against_line_search(summary: dict) -> str:
+  rows = []
+  keep = lambda name, task: analysis.group(name, task) in _HEADLINE  # noqa: E731
+  methods = [f"{base}+predict" for base in analysis.BASES]
+  for method in [*methods, *analysis.BASES]:
+    for other in opponents.LINE_SEARCH:
+      for tau in targets.TAUS:
+        found = analysis.compare(
+            summary, (method, "tuned"), (other, "tuned"), tau, keep
+        )
+        if found:
+          ahead = sum(c.ratio < 1 for c in found)
+          rows.append([
+              method,
+              other,
+              _tau(tau),
+              f"**{number(analysis.median(found))}**",
+              f"{ahead} of {len(found)}",
+          ])
+  return table(["method", "against", "target", "median", "ahead in"], rows)
+
+
+def _solved(summary: dict, groups: tuple[str, ...]) -> str:
+  rows = []
+  for method in opponents.names():
+    for mode in analysis.modes_of(method):
+      shares = [
+          analysis.solved(summary, method, mode, tau, groups)
+          for tau in targets.TAUS
+      ]
+      if any(tried for _, tried in shares):
+        cells = [f"{done} of {tried}" for done, tried in shares]
+        rows.append([method, _MODE_NAMES[mode], *cells])
+  return table(["method", "rate", *map(_tau, targets.TAUS)], rows)
+
+
+def _named(summary: dict, wanted, text) -> str:
+  """Lists tasks whose ratio is `wanted`, per base, rate and target."""
+  lines = []
+  for base in analysis.BASES:
+    for mode in analysis.MODES:
+      for tau in targets.TAUS:
+        found = analysis.against_base(
+            summary, base, mode, tau, tuple(GROUPS)
+        )
+        hits = sorted((c for c in found if wanted(c.ratio)), key=text)
+        if hits:
+          names = ", ".join(f"{c.task} {number(c.ratio)}" for c in hits)
+          where = f"{base}, {_MODE_NAMES[mode]}, {_tau(tau)}"
+          lines.append(f"- {where} ({len(hits)} of {len(found)}): {names}")
+  return "\n".join(lines or ["None."]) + "\n"
+
+
+def _by_task(summary: dict, wanted: str) -> str:
+  columns = [(b, "tuned") for b in analysis.BASES]
+  shown = []
+  for base, mode in columns:
+    shown += [(base, mode), (f"{base}+predict", "drop_in")]
+    shown += [(f"{base}+predict", "tuned")]
+  shown += [("nesterov", "tuned"), ("optimistic", "tuned")]
+  shown += [(m, "tuned") for m in opponents.LINE_SEARCH]
+  rows = []
+  for name, task in summary["tasks"].items():
+    if analysis.group(name, task) == wanted and _MIDDLE in task["taus"]:
+      found = [analysis.row(task, *column, _MIDDLE) for column in shown]
+      cells = [_count(r["median"]) if r else "" for r in found]
+      rows.append([name, str(task["size"]), *cells])
+  short = {"drop_in": " (base's rate)", "tuned": ""}
+  head = [method.replace("+predict", "+p") + short[m] for method, m in shown]
+  return table(["task", "variables", *head], rows)
+
+
+def _noisy(summary: dict) -> str:
+  rows = []
+  for name, task in summary["noisy"].items():
+    for base in analysis.BASES:
+      for mode in analysis.MODES:
+        found = analysis.noisy(task, base, mode)
+        if found is None:
+          continue
+        interval = f"[{found.low:.3f}, {found.high:.3f}]"
+        harm = " **harm**" if found.loss_ratio > analysis.NOISY_HARM else ""
+        rows.append([
+            name.removeprefix("noisy/"),
+            base,
+            _MODE_NAMES[mode],
+            f"{found.share[0]:.0%} / {found.share[-1]:.0%}",
+            " / ".join(map(number, (found.saving[0], found.saving[-1]))),
+            f"{found.loss_ratio:.3f} {interval}{harm}",
+        ])
+  head = ["task@batch", "base", "rate", "predicted", "gradients to its loss"]
+  return table([*head, "final loss over the base's"], rows)
+
+
+def _headline(summary: dict) -> str:
+  """The claim in plain words, from the same numbers as the tables."""
+  lines = []
+  for base in analysis.BASES:
+    found = analysis.against_base(summary, base, "tuned", _MIDDLE, _HEADLINE)
+    drop_in = analysis.against_base(
+        summary, base, "drop_in", _MIDDLE, _HEADLINE
+    )
+    if not found or not drop_in:
+      continue
+    worst, worst_drop_in = analysis.worst(found), analysis.worst(drop_in)
+    lines.append(
+        f"- **{base}**: median {number(analysis.median(found))} at its own"
+        f" best rate (worst {number(worst.ratio)}, {worst.task}),"
+        f" {number(analysis.median(drop_in))} dropped in at the base's best"
+        f" rate (worst {number(worst_drop_in.ratio)}, {worst_drop_in.task});"
+        f" {len(found)} tasks."
+    )
+  return "\n".join(lines) + "\n"
+
+
+def _figures(folder: pathlib.Path, prefix: str) -> str:
+  found = sorted(p for p in folder.glob("*.png"))
+  return "\n".join(f"![{p.stem}]({prefix}{p.name})" for p in found) + "\n"
+
+
+def _made(summary: dict) -> str:
+  made = summary["made"]
+  versions = ", ".join(f"{k} {v}" for k, v in made["versions"].items() if v)
+  return (
+      f"Made {made['date']} on {made['device']} ({made['cores']} cores), Python"
+      f" {made['python']}, optax_predict {made['optax_predict']}; {versions}.\n"
+  )
+
+
+def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
+  """RESULTS.md as a string.
+
+  Args:
+    folder: holds the figures and the JSON of time measurements.
+    summary: what `summary.collect` made.
+    prefix: the way from RESULTS.md to the folder, with a slash at its end.
+  """
+  from benchmarks import report_costs
+
+  near = lambda r: abs(r - 1) <= analysis.NOTHING  # noqa: E731
+  parts = [
+      "# Results\n",
+      "Written by `python -m benchmarks report`; do not edit.\n",
+      _made(summary),
+      "## In short\n",
+      "True gradients to within 1e-3 of the best known loss (Moré and Wild),"
+      " relative to the same optimizer, tuned and without prediction. Below 1"
+      " saves; a miss is a target that only the base reached. Medians over"
+      " three starts and over the reporting and CUTEst tasks.\n",
+      _headline(summary),
+      "## Against the tuned base optimizer\n",
+  ]
+  for key, title in GROUPS.items():
+    parts += [f"### {title}\n", _against_base(summary, (key,))]
+  parts += [
+      "## Against L-BFGS\n",
+      "Every evaluation of a line search counts.\n",
+      _against_line_search(summary),
+      "## Share solved\n",
+      "Reporting and CUTEst tasks together; float32 cannot resolve every"
+      " target, and those it cannot are left out for all methods.\n",
+      _solved(summary, _HEADLINE),
+      "## Where prediction did harm\n",
+      f"More than {analysis.HARM} true gradients of the base, all tasks.\n",
+      _named(summary, lambda r: r > analysis.HARM, lambda c: -c.ratio),
+      "## Where prediction did nothing\n",
+      _named(summary, near, lambda c: c.task),
+      "## Under minibatch noise\n",
+      "Shares of predicted steps and true gradients to the base's loss after a"
+      " quarter and at the end of the budget; five seeds, paired; a ratio of"
+      f" losses above {analysis.NOISY_HARM} is harm.\n",
+      _noisy(summary),
+      report_costs.section(folder),
+      "## Evaluations to 1e-3, by task\n",
+      *(
+          f"### {title}\n\n{_by_task(summary, key)}"
+          for key, title in GROUPS.items()
+      ),
+      "## Figures\n",
+      _figures(folder, prefix),
+  ]
+  return "\n".join(parts)
+

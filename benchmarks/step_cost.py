@@ -1,0 +1,234 @@
+"""What a predicted step costs beside the optimizer's own update.
+
+python -m benchmarks.step_cost [--sizes 1 4 16] [--leaves 1 50]
+
+A predicted step cannot be cheaper than moving its bytes: the optimizer's own
+reads and writes, less the gradient it does not read, plus every history buffer
+once. That floor is computed from the real state and shown beside the time.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import statistics
+from typing import Any
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from benchmarks import environment
+from benchmarks import timing
+import optax_predict
+
+STEPS = 8
+_RATE = 1e-4
+# Reads and writes of one parameter-sized buffer in a bare update.
+_BARE_BUFFERS = {"adam": 7, "sgd": 3}
+_BASES = {"adam": optax.adam, "sgd": optax.sgd}
+_FORECASTERS = {
+    "momentum": optax_predict.forecasters.momentum,
+    "secant": optax_predict.forecasters.secant,
+}
+_HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
+_RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+class Setting(NamedTuple):
+  """One line of the table.
+
+  Attributes:
+    forecaster: its name.
+    base: the optimizer after the predictor.
+    leaves: arrays that the parameters are split into.
+    parameters: entries in all.
+    history: dtype of the history.
+  """
+
+  forecaster: str
+  base: str
+  leaves: int
+  parameters: int
+  history: str
+
+
+def _params(setting: Setting) -> list[jax.Array]:
+  size = setting.parameters // setting.leaves
+  keys = jax.random.split(jax.random.key(0), setting.leaves)
+  return [jax.random.normal(key, (size,)) for key in keys]
+
+
+def _optimizer(setting: Setting) -> optax.GradientTransformation:
+  rule = optax_predict.predict_gradients(
+      _FORECASTERS[setting.forecaster](),
+      optax_predict.horizons.fixed(STEPS, min_correlation=-1.0),
+      accumulator_dtype=_HISTORIES[setting.history],
+  )
+  return optax.chain(rule, _BASES[setting.base](_RATE))
+
+
+def _is_state(x: Any) -> bool:
+  return isinstance(x, optax_predict.PredictState)
+
+
+def _with_steps_left(state: Any, steps: int = STEPS) -> Any:
+  """The state with this many predicted steps to go, whatever it is now."""
+
+  def refill(x):
+    left = jnp.int32(steps)
+    return x._replace(remaining_steps=left) if _is_state(x) else x
+
+  return jax.tree.map(refill, state, is_leaf=_is_state)
+
+
+def _filled(tx, params, count: int = 24):
+  """State and parameters after enough true gradients to fill any history."""
+
+  @jax.jit
+  def record(params, state):
+    grads = jax.tree.map(lambda x: x + 0.1 * jnp.sin(x), params)
+    updates, state = tx.update(grads, _with_steps_left(state, 0), params)
+    return optax.apply_updates(params, updates), state
+
+  state = tx.init(params)
+  for _ in range(count):
+    params, state = record(params, state)
+  return params, state
+
+
+def _history_bytes(state: Any, smallest: int) -> int:
+  """Bytes of the parameter-sized buffers that only the predictor reads."""
+  parts = jax.tree.leaves(state, is_leaf=_is_state)
+  held = [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
+  found = jax.tree.leaves(held)
+  return sum(x.nbytes for x in found if x.size >= smallest)
+
+
+class _Carried:
+  """Calls a program on what it returned before, so that it may donate."""
+
+  def __init__(self, program: timing.Program, carry, *constants):
+    self._program, self._carry, self._constants = program, carry, constants
+
+  def __call__(self):
+    self._carry = self._program(*self._carry, *self._constants)
+    return self._carry
+
+
+def _bare_loop(base):
+  def loop(params, state, grads):
+    def body(_, carry):
+      params, state = carry
+      updates, state = base.update(grads, state, params)
+      return optax.apply_updates(params, updates), state
+
+    return lax.fori_loop(0, STEPS, body, (params, state))
+
+  return loop
+
+
+def _bare_step(base):
+  def step(params, state, grads):
+    updates, state = base.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  return step
+
+
+def _fast_forward(tx):
+  def forward(params, state):
+    return optax_predict.fast_forward(tx, params, _with_steps_left(state))
+
+  return forward
+
+
+def _per_step(tx):
+  def step(params, state):
+    state = _with_steps_left(state)
+    updates, state = tx.update(optax.tree.zeros_like(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  return step
+
+
+def _copied(tree):
+  """Fresh buffers, since each program donates its own."""
+  return jax.tree.map(jnp.copy, tree)
+
+
+def measure(setting: Setting, rounds: int) -> list[dict]:
+  """Both forms of one setting, each against its own bare update."""
+  tx, base = _optimizer(setting), _BASES[setting.base](_RATE)
+  params, state = _filled(tx, _params(setting))
+  grads = _copied(params)
+  size = 4 * setting.parameters
+  smallest = setting.parameters // setting.leaves
+  bare_bytes = _BARE_BUFFERS[setting.base] * size
+  floor = 1 + (_history_bytes(state, smallest) - size) / bare_bytes
+  rows = []
+  for form, ours, theirs, steps in (
+      ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
+      ("per step", _per_step(tx), _bare_step(base), 1),
+  ):
+    carry = _copied((params, state))
+    bare_carry = _copied((params, base.init(params)))
+    predicted = timing.Program(ours, *carry, donate=(0, 1))
+    bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
+    seconds = timing.interleaved(
+        {
+            "predicted": _Carried(predicted, carry),
+            "bare": _Carried(bare, bare_carry, grads),
+        },
+        rounds,
+    )
+    medians = {k: statistics.median(v) / steps for k, v in seconds.items()}
+    rows.append({
+        **setting._asdict(),
+        "form": form,
+        "bare_us": 1e6 * medians["bare"],
+        "predicted_us": 1e6 * medians["predicted"],
+        "ratio": timing.ratio(seconds, "predicted", "bare"),
+        "floor": floor,
+        "compile_s": predicted.compile_s,
+        "bare_compile_s": bare.compile_s,
+        "temp_copies": predicted.temp_bytes / size,
+        "copies": predicted.copies(smallest),
+    })
+  return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Measures every setting and writes one JSON file for this device."""
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.step_cost")
+  parser.add_argument("--sizes", nargs="+", type=float, default=[1, 4, 16])
+  parser.add_argument("--leaves", nargs="+", type=int, default=[1, 50])
+  parser.add_argument("--bases", nargs="+", default=["adam"])
+  parser.add_argument(
+      "--forecasters", nargs="+", default=list(_FORECASTERS)
+  )
+  parser.add_argument("--rounds", type=int, default=9)
+  parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
+  arguments = parser.parse_args(argv)
+  made, rows = environment.describe(), []
+  file = arguments.results / f"step_cost_{environment.slug(made)}.json"
+  for forecaster, base, leaves, size, history in itertools.product(
+      arguments.forecasters,
+      arguments.bases,
+      arguments.leaves,
+      arguments.sizes,
+      _HISTORIES,
+  ):
+    parameters = round(size * 1e6) // leaves * leaves
+    setting = Setting(forecaster, base, leaves, parameters, history)
+    rows += measure(setting, arguments.rounds)
+    for row in rows[-2:]:
+      print(*setting, row["form"], f"{row['ratio']:.2f}", flush=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,100 @@
+"""Wall time to the target, where a gradient costs more than a step.
+
+python -m benchmarks.wall_time
+
+Takes the tuned rates from the summary and runs base and prediction in turns in
+one process, compiled beforehand. Both loops are the suite's own, so a cheap
+loss shows what prediction costs and an expensive one what it saves.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+from benchmarks import analysis
+from benchmarks import environment
+from benchmarks import opponents
+from benchmarks import running
+from benchmarks import targets
+
+_RESULTS = pathlib.Path(__file__).parent / "results"
+_TASKS = (
+    "digits_convnet",
+    "ode_neural",
+    "siren_image",
+    "darcy_permeability",
+    "wave_speed",
+    "tsne_digits",
+)
+_TAU = targets.TAUS[1]
+
+
+def _clocked(problem, method: str, rate: float, level: float):
+  """Seconds of one run to a loss, and its ledger."""
+  begun = time.perf_counter()
+  run = running.run(problem, method, rate, 0, level)
+  return time.perf_counter() - begun, run
+
+
+def _contestants(task: dict, base: str) -> dict[str, float] | None:
+  """Method -> its own tuned rate, if the first start reached the target."""
+  rates = {}
+  for method in (base, f"{base}+predict"):
+    row = analysis.row(task, method, "tuned", _TAU)
+    if row is None or row["evaluations"][0] is None:
+      return None
+    rates[method] = row["rate"]
+  return rates
+
+
+def measure(name: str, task: dict, base: str, rounds: int) -> dict | None:
+  """One line of the table; None if either misses the target."""
+  rates = _contestants(task, base)
+  if rates is None:
+    return None
+  problem = running.problem(name)
+  level = targets.level(task["start"][0], task["best"][0], _TAU)
+  first = {m: _clocked(problem, m, r, level)[0] for m, r in rates.items()}
+  seconds, runs = {m: [] for m in rates}, {}
+  for _ in range(rounds):
+    for method, rate in rates.items():
+      spent, runs[method] = _clocked(problem, method, rate, level)
+      seconds[method].append(spent)
+  plain, ours = rates
+  medians = {m: statistics.median(s) for m, s in seconds.items()}
+  return {
+      "task": name,
+      "base": base,
+      "base_s": medians[plain],
+      "predict_s": medians[ours],
+      "base_gradients": len(runs[plain].losses),
+      "predict_gradients": len(runs[ours].losses),
+      "compile_base_s": first[plain] - medians[plain],
+      "compile_predict_s": first[ours] - medians[ours],
+  }
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Measures the listed tasks and writes one JSON file for this device."""
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.wall_time")
+  parser.add_argument("--tasks", nargs="+", default=_TASKS)
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
+  arguments = parser.parse_args(argv)
+  folder = arguments.results
+  summary = json.loads((folder / "summary.json").read_text())
+  made, rows = environment.describe(), []
+  for name in arguments.tasks:
+    for base in opponents.BASES:
+      row = measure(name, summary["tasks"][name], base, arguments.rounds)
+      if row is not None:
+        rows.append(row)
+        print(row, flush=True)
+  file = folder / f"wall_time_{environment.slug(made)}.json"
+  file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,42 @@
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import report_costs
+from benchmarks import step_cost
+from benchmarks import timing
+
+
+def test_rounds_are_interleaved_after_one_warm_up():
+  calls = []
+  seconds = timing.interleaved(
+      {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2
+  )
+  assert calls == ["a", "b"] * 3
+  assert [len(s) for s in seconds.values()] == [2, 2]
+  taken = {"a": [2.0, 6.0, 9.0], "b": [1.0, 2.0, 3.0]}
+  assert timing.ratio(taken, "a", "b") == 3
+
+
+def test_a_program_knows_its_copies_and_memory():
+  program = timing.Program(lambda x: x + 1, jnp.zeros(1024))
+  assert program.copies(1024) == 0
+  assert program.temp_bytes >= 0
+  assert program.compile_s > 0
+  assert program(jnp.zeros(1024))[0] == 1
+
+
+def test_step_cost_of_the_momentum_forecast(tmp_path):
+  step_cost.main([
+      "--sizes", "0.001", "--leaves", "2", "--rounds", "1",
+      "--forecasters", "momentum", "--results", str(tmp_path),
+  ])
+  text = report_costs.section(tmp_path)
+  assert text.count("fast_forward") == 2
+  # Adam moves 7 buffers; the forecast reads 2 and spares the gradient.
+  assert "1.14" in text
+
+
+def test_floor_counts_each_buffer_once():
+  setting = step_cost.Setting("momentum", "adam", 1, 1000, "float32")
+  rows = step_cost.measure(setting, rounds=1)
+  assert [row["floor"] for row in rows] == [pytest.approx(8 / 7)] * 2
