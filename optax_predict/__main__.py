@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 _NEEDS = "optax_predict[demo]"
+TASK_NAMES = ("heat", "digits", "digits-minibatch")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,7 +65,6 @@ def _compare(task, name, options, tick):
 
 
 def _parse(argv):
-  names = ("heat", "digits", "digits-minibatch")
   parser = argparse.ArgumentParser(
       prog="python -m optax_predict", description=__doc__
   )
@@ -74,7 +74,7 @@ def _parse(argv):
   parser.add_argument(
       "--task",
       action="append",
-      choices=names,
+      choices=TASK_NAMES,
       help="only this problem (may be repeated); default: all",
   )
   parser.add_argument(
@@ -87,7 +87,7 @@ def _parse(argv):
       help="folder for the plot and the JSON; default: %(default)s",
   )
   options = parser.parse_args(argv)
-  options.task = list(dict.fromkeys(options.task or names))
+  options.task = list(dict.fromkeys(options.task or TASK_NAMES))
   if options.out.exists() and not options.out.is_dir():
     parser.error(f"argument --out: {options.out} is not a folder")
   return options

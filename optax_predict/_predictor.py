@@ -1,6 +1,9 @@
 """The original component's operations, as pure functions on one state."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -84,8 +87,9 @@ def gradient_predictor(
   )
   _checks.check_number("correction_weight", correction_weight)
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
-  growth = horizon.max_growth
-  keeps_anchor = forecaster.needs_params or growth is not None
+  has_limits = (horizon.max_growth, horizon.max_expected_error) != (None, None)
+  growth = math.inf if horizon.max_growth is None else horizon.max_growth
+  keeps_anchor = forecaster.needs_params or has_limits
   corrects = not (
       isinstance(correction_weight, (int, float)) and correction_weight == 0
   )
@@ -104,8 +108,8 @@ def gradient_predictor(
         planned_steps=count(),
         elapsed_steps=count(),
         window_stopped=count(),
-        longest_update=None if growth is None else jnp.zeros([], dtype),
-        distance=None if growth is None else jnp.zeros([], dtype),
+        longest_update=jnp.zeros([], dtype) if has_limits else None,
+        distance=jnp.zeros([], dtype) if has_limits else None,
         relative_error=scalar(),
         correlation=scalar(),
         mean_error=scalar(),
@@ -170,7 +174,7 @@ def gradient_predictor(
         step_count=optax.safe_increment(state.step_count),
         true_gradient_count=optax.safe_increment(state.true_gradient_count),
         window_stopped=jnp.zeros([], jnp.int32),
-        distance=None if growth is None else jnp.zeros_like(state.distance),
+        distance=jnp.zeros_like(state.distance) if has_limits else None,
         gradient_history=history,
         anchor_params=anchor,
         **optax.tree.where(is_finite, recorded, left_out),
@@ -181,8 +185,6 @@ def gradient_predictor(
     gradients, expected_error = forecaster.predict(
         state.gradient_history, moved
     )
-    # Several readers follow; none of them is to compute the forecast again.
-    gradients = lax.optimization_barrier(gradients)
     if expected_error is None:
       size = _base.norm(gradients)
       expected_error = jnp.where(jnp.isfinite(size), 0, jnp.inf)
@@ -194,7 +196,7 @@ def gradient_predictor(
     scale = jnp.ones_like(state.gradient_norm)
     is_too_long = jnp.zeros([], bool)
     longest_update, distance = state.longest_update, state.distance
-    if growth is not None:
+    if has_limits:
       # The first predicted step sees the true gradient's whole update. Later,
       # no update is shorter than the distance it added.
       distance = _finite(moved.distance)
@@ -207,8 +209,9 @@ def gradient_predictor(
         size = _base.norm(gradients)
         scale = jnp.where(size > longest, longest / size, scale)
         is_too_long |= scale < 1
+    # Without limits nothing is refused, and no caller has to look.
     is_taken = jnp.ones([], bool)
-    if may_refuse:
+    if may_refuse and has_limits:
       is_taken = is_finite & ~is_unsure
     remaining = jnp.maximum(state.remaining_steps - 1, 0)
     ends = is_unsure | is_too_long | ~is_finite

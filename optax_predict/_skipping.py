@@ -123,22 +123,29 @@ def fast_forward(
   _predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
+  # Choosing between two states afterwards costs a pass over both.
+  takes_every_step = _is_plain_chain(opt_state) and not any(
+      _has_limits(s) for s in _predict_states(opt_state)
+  )
 
   def body(carry):
     params, live = carry
+    # Tied to the carry, or XLA would widen a whole bfloat16 history once before
+    # the loop and keep it.
+    params, held = lax.optimization_barrier((params, opt_state))
     updates, new_state = tx.update(
         placeholder,
-        _attach(live, opt_state),
+        _attach(live, held),
         params,
         is_predicted_step=True,
         **extra_args,
     )
-    has_stepped = _has_stepped(live, new_state)
     new_state = _stop_after(updates, _detach(new_state))
+    taken = optax.apply_updates(params, updates), new_state
+    if takes_every_step:
+      return taken
     return optax.tree.where(
-        has_stepped,
-        (optax.apply_updates(params, updates), new_state),
-        (params, _end_window(live)),
+        _has_stepped(live, new_state), taken, (params, _end_window(live))
     )
 
   params, live = lax.while_loop(
@@ -293,6 +300,23 @@ def _attach(live, opt_state):
   )
 
 
+def _is_plain_chain(opt_state):
+  """Whether no wrapper stands between the optimizer and its predictors."""
+  if type(opt_state) is tuple:
+    return all(
+        _is_plain_chain(s) for s in opt_state if _has_predictor(s)
+    )
+  return _is_state(opt_state)
+
+
+def _has_limits(state):
+  return state.longest_update is not None
+
+
+def _has_predictor(opt_state):
+  return any(map(_is_state, jax.tree.leaves(opt_state, is_leaf=_is_state)))
+
+
 def _has_stepped(live, new_state):
   """Whether every predictor saw the step: wrappers may hold it back."""
   states = zip(_predict_states(live), _predict_states(new_state), strict=True)
@@ -302,9 +326,10 @@ def _has_stepped(live, new_state):
 
 def _stop_after(updates, new_state):
   """Ends the window when the update was longer than a horizon allows."""
-  limits = [s.longest_update for s in _predict_states(new_state)]
-  if any(limit is None for limit in limits):
+  states = _predict_states(new_state)
+  if not all(map(_has_limits, states)):
     return new_state
+  limits = [s.longest_update for s in states]
   # Predictors that share an optimizer each saw a part of the update.
   is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
   return _map_states(

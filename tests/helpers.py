@@ -27,7 +27,9 @@ def assert_finite(tree):
 def types(tree):
   """Shape, dtype and weak type of every leaf, with the structure."""
   leaves, structure = jax.tree.flatten(tree)
-  return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
+  return structure, [
+      (x.shape, x.dtype, getattr(x, "weak_type", False)) for x in leaves
+  ]
 
 
 def nested(values, dtype="float32"):

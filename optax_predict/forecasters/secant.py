@@ -139,27 +139,40 @@ def secant(
     a, b = _blend(history.moments) if blend else (1.0, 0.0)
     mean = _mean_weights(history) if blend else jnp.zeros_like(c)
     one = jnp.ones_like(stiffness)
-    forecast = _base.combine(
-        [
-            (a + b) * one,
-            a * stiffness,
-            *(a * c + b * mean),
-            *(a * (t - stiffness * c)),
-        ],
-        [history.last_gradient, dx, *history.changes, *history.displacements],
+    error, unexplained = history.errors
+    kappa = jnp.where(
+        unexplained > 0, error / jnp.maximum(unexplained, _tiny(c)), 0
     )
-    kappa = history.errors[0] / jnp.maximum(history.errors[1], _tiny(c))
     expected_error = kappa * _unexplained(history, motion, c, s_dx)
+    on_changes = a * c + b * mean
+    on_displacements = a * (t - stiffness * c)
     # No element of the forecast is larger than this sum of norms.
     largest = (
-        history.curvatures @ jnp.abs(c)
-        + jnp.sum(jnp.abs(t - stiffness * c))
-        + stiffness * motion.distance
+        history.curvatures @ jnp.abs(on_changes)
+        + jnp.sum(jnp.abs(on_displacements))
+        + a * stiffness * motion.distance
     )
     is_safe = largest < jnp.sqrt(jnp.finfo(c.dtype).max)
+
+    def combine():
+      forecast = _base.combine(
+          [(a + b) * one, a * stiffness, *on_changes, *on_displacements],
+          [
+              history.last_gradient,
+              dx,
+              *history.changes,
+              *history.displacements,
+          ],
+      )
+      return _base.cast_like(forecast, history.last_gradient)
+
+    # The cond is also what keeps XLA from computing the forecast again for each
+    # of its readers: its 2 m + 2 buffers are read once.
+    forecast = lax.cond(
+        is_safe, combine, lambda: _base.zeros(history.last_gradient)
+    )
     return _base.Forecast(
-        _base.cast_like(forecast, history.last_gradient),
-        jnp.where(is_safe, expected_error, jnp.inf),
+        forecast, jnp.where(is_safe, expected_error, jnp.inf)
     )
 
   def observe(gradients, history, motion, forecast):
@@ -245,7 +258,8 @@ def _learn(history, motion, s_dx, gradients, forecast, is_pair):
   new = jnp.stack([absolute, unexplained]) / jnp.maximum(size, _tiny(size))
   updated = _DECAY * history.errors + (1 - _DECAY) * new
   # An error too large to compare says nothing of the next one.
-  is_known = is_pair & jnp.all(jnp.isfinite(updated))
+  # Neither does one where the model had nothing left to explain.
+  is_known = is_pair & (unexplained > 0) & jnp.all(jnp.isfinite(updated))
   return jnp.where(is_known, updated, history.errors)
 
 

@@ -23,7 +23,7 @@ def adaptive(
     max_steps: int = 32,
     *,
     max_growth: float = 2.0,
-    max_expected_error: float = 0.5,
+    max_expected_error: float = 0.4,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 

@@ -1,0 +1,89 @@
+"""What the compiled program holds: copies, platforms."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax_predict
+import pytest
+
+# A size no other array in the program has.
+SIZE = 10_007
+
+
+def params(leaves):
+  return {f"leaf{i}": jnp.ones(SIZE) for i in range(leaves)}
+
+
+def optimizer(forecaster, horizon=None):
+  return optax.chain(
+      optax_predict.predict_gradients(forecaster, horizon), optax.adam(1e-3)
+  )
+
+
+def compile_fast_forward(tx, leaves):
+  p = params(leaves)
+  return (
+      jax.jit(
+          lambda p, s: optax_predict.fast_forward(tx, p, s),
+          donate_argnums=(0, 1),
+      )
+      .lower(p, tx.init(p))
+      .compile()
+  )
+
+
+def copies_in_loop(text):
+  """Copies of parameter size in every computation but the entry."""
+  assert " while(" in text and f"f32[{SIZE}]" in text
+  is_entry, copies = False, 0
+  for line in text.splitlines():
+    if line and not line[0].isspace():
+      is_entry = line.startswith("ENTRY")
+    is_copy = re.search(rf"= f32\[{SIZE}\]\S* copy\(", line)
+    copies += bool(is_copy) and not is_entry
+  return copies
+
+
+@pytest.mark.parametrize("leaves", [1, 10])
+def test_momentum_copies_nothing_on_predicted_steps(leaves):
+  tx = optimizer(
+      optax_predict.forecasters.momentum(), optax_predict.horizons.fixed()
+  )
+  compiled = compile_fast_forward(tx, leaves)
+  assert copies_in_loop(compiled.as_text()) == 0
+
+
+def test_secant_copies_no_history_on_predicted_steps():
+  tx = optimizer(optax_predict.forecasters.secant(memory=3))
+  compiled = compile_fast_forward(tx, 3)
+  # Adam's two moments, of which the step may be left out; not the 2 x 3 slots.
+  assert copies_in_loop(compiled.as_text()) <= 2 * 3
+  temporary = compiled.memory_analysis().temp_size_in_bytes
+  assert temporary <= 6.2 * 4 * SIZE * 3
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("form", ["fast_forward", "value_and_grad"])
+def test_whole_step_exports(platform, form):
+  tx = optimizer(optax_predict.forecasters.secant(memory=2))
+
+  def loss(p):
+    return sum(jnp.sum(jnp.tanh(x) ** 2) for x in jax.tree.leaves(p))
+
+  def step(p, s):
+    if form == "fast_forward":
+      updates, s = tx.update(jax.grad(loss)(p), s, p)
+      p = optax.apply_updates(p, updates)
+      return optax_predict.fast_forward(tx, p, s)
+    _, gradients = optax_predict.value_and_grad(loss)(p, state=s)
+    updates, s = tx.update(gradients, s, p)
+    return optax.apply_updates(p, updates), s
+
+  p = params(2)
+  exported = jax.export.export(jax.jit(step), platforms=[platform])(
+      p, tx.init(p)
+  )
+  assert exported.platforms == (platform,)
+  assert len(exported.mlir_module()) > 1000

@@ -1,0 +1,120 @@
+"""The contract every forecaster keeps."""
+
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax_predict
+import pytest
+
+from tests import helpers
+
+FORECASTERS = {
+    "momentum": optax_predict.forecasters.momentum(),
+    "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
+    "secant": optax_predict.forecasters.secant(memory=3),
+}
+
+
+
+
+def compiled(forecaster):
+  predictor = optax_predict.gradient_predictor(
+      forecaster,
+      optax_predict.horizons.fixed(prediction_steps=1, min_correlation=-1.0),
+  )
+  return predictor._replace(
+      record_gradient=jax.jit(predictor.record_gradient),
+      predict_gradient=jax.jit(predictor.predict_gradient),
+  )
+
+
+PREDICTORS = {name: compiled(f) for name, f in FORECASTERS.items()}
+
+
+@pytest.fixture(params=PREDICTORS)
+def predictor(request):
+  return PREDICTORS[request.param]
+
+
+def feed(predictor, gradients, points):
+  """The state after a sequence, and the forecast at its last point."""
+  state = predictor.init(points[0])
+  for gradient, point in zip(gradients[:-1], points[:-1], strict=True):
+    state = predictor.record_gradient(gradient, state, point)
+  return state, predictor.predict_gradient(state, points[-1])[0]
+
+
+def sequence(seed, length, size=7):
+  rng = np.random.default_rng(seed)
+  points = np.cumsum(rng.normal(size=(length, size)), axis=0)
+  return np.tanh(points) + 0.1 * rng.normal(size=(length, size)), points
+
+
+def trees(values, dtype="float32"):
+  return [helpers.nested(v, dtype) for v in values]
+
+
+def test_fresh_state_is_zeros_and_predicts_zeros(predictor):
+  params = helpers.nested(np.ones(7))
+  state = predictor.init(params)
+  for leaf in jax.tree.leaves(state):
+    np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
+  forecast, _ = predictor.predict_gradient(state, params)
+  for leaf in jax.tree.leaves(forecast):
+    np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
+
+
+def test_one_gradient_is_repeated(predictor):
+  gradients, points = map(trees, sequence(0, 2))
+  _, forecast = feed(predictor, gradients, [points[0], points[0]])
+  helpers.assert_close(forecast, gradients[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_constant_gradient_is_reproduced(predictor, dtype):
+  gradients, points = sequence(1, 8)
+  gradients = trees([gradients[0]] * 8, dtype)
+  _, forecast = feed(predictor, gradients, trees(points, dtype))
+  helpers.assert_close(forecast, gradients[0], dtype)
+
+
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.given(
+    name=st.sampled_from(sorted(FORECASTERS)),
+    seed=st.integers(0, 1000),
+    exponent=st.integers(-20, 20),
+)
+def test_scaling_the_gradients_scales_the_forecast(name, seed, exponent):
+  predictor = PREDICTORS[name]
+  gradients, points = sequence(seed, 7)
+  scale = 2.0**exponent
+  _, forecast = feed(predictor, trees(gradients), trees(points))
+  _, scaled = feed(predictor, trees(scale * gradients), trees(points))
+  helpers.assert_close(
+      helpers.flat(scaled), scale * helpers.flat(forecast), scale=100
+  )
+
+
+def test_leaves_may_come_in_any_order(predictor):
+  gradients, points = sequence(2, 7)
+  order = np.random.default_rng(0).permutation(7)
+
+  def split(values):
+    return [tuple(jnp.asarray(x, jnp.float32) for x in v) for v in values]
+
+  _, forecast = feed(predictor, split(gradients), split(points))
+  _, permuted = feed(
+      predictor, split(gradients[:, order]), split(points[:, order])
+  )
+  helpers.assert_close(
+      np.array(permuted), np.array(forecast)[order], scale=100
+  )
+
+
+def test_history_size_counts_up_to_its_capacity(predictor):
+  gradients, points = sequence(3, 14)
+  state, _ = feed(predictor, trees(gradients), trees(points))
+  assert int(predictor.get_stats(state).history_size) in (2, 4, 5)
+  assert int(predictor.get_stats(state).computed_steps) == 13

@@ -1,0 +1,61 @@
+"""optax's own contract for a contributed optimizer, run on the default setting.
+
+The module is optax's, as installed; only its table of optimizers is another.
+"""
+
+import importlib.util
+import pathlib
+
+import optax
+from optax import contrib
+import optax_predict
+import pytest
+
+# optax's tests use its own deprecated names.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+_NAME = "predictive_sgd"
+_ENTRY = f"    {{'opt_name': '{_NAME}', 'opt_kwargs': {{'learning_rate': 1e-3}}}},\n"
+_TABLE = "_MAIN_OPTIMIZERS_UNDER_TEST = [\n"
+_ONLY_OURS = f"""
+_MAIN_OPTIMIZERS_UNDER_TEST = _ALL_OPTIMIZERS_UNDER_TEST = tuple(
+    o for o in _MAIN_OPTIMIZERS_UNDER_TEST if o['opt_name'] == '{_NAME}'
+)
+
+class ContribTest("""
+
+
+def predictive_sgd(learning_rate):
+  return optax.chain(
+      optax_predict.predict_gradients(), optax.sgd(learning_rate)
+  )
+
+
+def _contract():
+  path = pathlib.Path(contrib.__file__).with_name("_common_test.py")
+  source = path.read_text()
+  assert source.count(_TABLE) == 1 and source.count("\nclass ContribTest(") == 1
+  source = source.replace(_TABLE, _TABLE + _ENTRY)
+  source = source.replace("\nclass ContribTest(", _ONLY_OURS)
+  spec = importlib.util.spec_from_loader("optax_contract", loader=None)
+  module = importlib.util.module_from_spec(spec)
+  exec(compile(source, str(path), "exec"), module.__dict__)
+  return module
+
+
+# Its table is looked up by name in optax.contrib.
+with pytest.MonkeyPatch.context() as _patch:
+  _patch.setattr(contrib, _NAME, predictive_sgd, raising=False)
+  _module = _contract()
+
+
+class TestOptaxContract(_module.ContribTest):
+
+  @pytest.fixture(autouse=True)
+  def _listed(self, monkeypatch):
+    monkeypatch.setattr(contrib, _NAME, predictive_sgd, raising=False)
+
+
+def test_contract_is_not_empty():
+  names = [n for n in dir(TestOptaxContract) if n.startswith("test_")]
+  assert len(names) >= 10, names
