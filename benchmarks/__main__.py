@@ -19,20 +19,20 @@ def _parser() -> argparse.ArgumentParser:
   commands = ("list", "run", "report", "plot", "quote")
   parser.add_argument("command", choices=commands)
   parser.add_argument(
-      "files", nargs="*", type=pathlib.Path, help="for quote: files to fill"
+    "files", nargs="*", type=pathlib.Path, help="for quote: files to fill"
   )
   parser.add_argument(
-      "--tasks", nargs="+", default=["*"], help="names or patterns"
+    "--tasks", nargs="+", default=["*"], help="names or patterns"
   )
   parser.add_argument(
-      "--methods", nargs="+", default=["*"], help="names or patterns"
+    "--methods", nargs="+", default=["*"], help="names or patterns"
   )
   parser.add_argument(
-      "--quick", action="store_true", help="a few tasks and methods"
+    "--quick", action="store_true", help="a few tasks and methods"
   )
   parser.add_argument("--jobs", type=int, default=2, help="processes")
   parser.add_argument(
-      "--results", type=pathlib.Path, default=None, help="folder of results"
+    "--results", type=pathlib.Path, default=None, help="folder of results"
   )
   return parser
 
@@ -57,8 +57,8 @@ def _selected(arguments) -> tuple[list[str], list[str]]:
     names = [n for n in names if n in runner.QUICK_TASKS]
     methods = [m for m in methods if m in runner.QUICK_METHODS]
   return (
-      _matching(names, arguments.tasks),
-      _matching(methods, arguments.methods),
+    _matching(names, arguments.tasks),
+    _matching(methods, arguments.methods),
   )
 
 

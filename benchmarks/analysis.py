@@ -55,11 +55,11 @@ def _ratio(ours, theirs, budget: int) -> float | None:
 
 
 def compare(
-    summary: dict,
-    ours: tuple[str, str],
-    theirs: tuple[str, str],
-    tau: float,
-    keep: Callable[[str, dict], bool] = lambda name, task: True,
+  summary: dict,
+  ours: tuple[str, str],
+  theirs: tuple[str, str],
+  tau: float,
+  keep: Callable[[str, dict], bool] = lambda name, task: True,
 ) -> list[Comparison]:
   """Compares two (method, mode) on every task that both ran and one solved."""
   found = []
@@ -74,15 +74,15 @@ def compare(
 
 
 def against_base(
-    summary: dict, base: str, mode: str, tau: float, groups: tuple[str, ...]
+  summary: dict, base: str, mode: str, tau: float, groups: tuple[str, ...]
 ) -> list[Comparison]:
   """The default prediction against its own base, tuned."""
   return compare(
-      summary,
-      (f"{base}+predict", mode),
-      (base, "tuned"),
-      tau,
-      lambda name, task: group(name, task) in groups,
+    summary,
+    (f"{base}+predict", mode),
+    (base, "tuned"),
+    tau,
+    lambda name, task: group(name, task) in groups,
   )
 
 
@@ -98,13 +98,13 @@ def worst(comparisons: list[Comparison]) -> Comparison | None:
 
 
 def solved(
-    summary: dict, method: str, mode: str, tau: float, groups: tuple[str, ...]
+  summary: dict, method: str, mode: str, tau: float, groups: tuple[str, ...]
 ) -> tuple[int, int]:
   """Tasks whose target the median start reached, and tasks tried."""
   rows = [
-      row(task, method, mode, tau)
-      for name, task in summary["tasks"].items()
-      if group(name, task) in groups
+    row(task, method, mode, tau)
+    for name, task in summary["tasks"].items()
+    if group(name, task) in groups
   ]
   rows = [r for r in rows if r is not None]
   return sum(r["median"] is not None for r in rows), len(rows)
@@ -184,7 +184,7 @@ def noisy(task: dict, base: str, mode: str) -> NoisyComparison | None:
     predicted = statistics.fmean(p[at] for p in ours["predicted"])
     share.append(predicted / (predicted + counts[at]))
     ours_at, theirs_at = (
-        _first(counts, found, base_curve[at]) for found in (curve, base_curve)
+      _first(counts, found, base_curve[at]) for found in (curve, base_curve)
     )
     saving.append(ours_at / theirs_at)
   return NoisyComparison(*_interval(logs), share, saving)

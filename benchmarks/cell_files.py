@@ -8,7 +8,7 @@ import pathlib
 
 
 def path(
-    folder: pathlib.Path, task: str, method: str, stage: str
+  folder: pathlib.Path, task: str, method: str, stage: str
 ) -> pathlib.Path:
   """The file of one cell."""
   return folder / task.replace("/", "__") / f"{method}.{stage}.json.gz"

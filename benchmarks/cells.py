@@ -19,8 +19,8 @@ from benchmarks import tuning
 SEEDS = (0, 1, 2)
 REFERENCE = "reference"
 _SEARCHES = {
-    "optax_lbfgs": line_search.optax_lbfgs,
-    "scipy_lbfgs": line_search.scipy_lbfgs,
+  "optax_lbfgs": line_search.optax_lbfgs,
+  "scipy_lbfgs": line_search.scipy_lbfgs,
 }
 
 
@@ -64,9 +64,9 @@ class Bench:
     """All cells in the order in which they need each other."""
     tuned = [m for m in self.methods if _is_tuned(m)]
     return [
-        (REFERENCE, "starts"),
-        *((m, "grid") for m in tuned),
-        *((m, "starts") for m in self.methods),
+      (REFERENCE, "starts"),
+      *((m, "grid") for m in tuned),
+      *((m, "starts") for m in self.methods),
     ]
 
   def run_cell(self, method: str, stage: str) -> None:
@@ -129,9 +129,9 @@ class Bench:
       middle = tuning.best_k(self._grid_of(base), best, targets.TAUS[1])
       guess = step * round(middle / step)
     grid = tuning.search(
-        lambda k: self._run(problem, method, tuning.rate_of(k), 0),
-        guess,
-        best,
+      lambda k: self._run(problem, method, tuning.rate_of(k), 0),
+      guess,
+      best,
     )
     return {"runs": [_run_to_json(grid[k], k) for k in sorted(grid)]}
 
@@ -144,9 +144,10 @@ class Bench:
     def at_all_starts(k):
       rate = factor * tuning.rate_of(k)
       runs[k] = [
-          grid[k] if k in grid and seed == 0
-          else self._run(problem, name, rate, seed)
-          for seed in SEEDS
+        grid[k]
+        if k in grid and seed == 0
+        else self._run(problem, name, rate, seed)
+        for seed in SEEDS
       ]
       return runs[k]
 
@@ -168,7 +169,7 @@ class Bench:
       own = [targets.lowest(runs[i].losses) for runs in tried.values()]
       bests.append(min(self.best_known(seed), *own))
     return {
-        str(tau): tuning.ranked(tried, bests, tau)[0] for tau in targets.TAUS
+      str(tau): tuning.ranked(tried, bests, tau)[0] for tau in targets.TAUS
     }
 
 

@@ -35,7 +35,7 @@ class _Block(nn.Module):
     heads = max(1, x.shape[-1] // 64)
     y = nn.LayerNorm(dtype=self.dtype)(x)
     x = x + nn.MultiHeadDotProductAttention(heads, dtype=self.dtype)(
-        y, mask=mask
+      y, mask=mask
     )
     y = nn.LayerNorm(dtype=self.dtype)(x)
     y = nn.gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype)(y))
@@ -57,9 +57,9 @@ class _Transformer(nn.Module):
 
 def _fixed(forecaster):
   return optax_predict.predict_gradients(
-      forecaster,
-      optax_predict.horizons.fixed(_STEPS, min_correlation=-1.0),
-      accumulator_dtype=jnp.bfloat16,
+    forecaster,
+    optax_predict.horizons.fixed(_STEPS, min_correlation=-1.0),
+    accumulator_dtype=jnp.bfloat16,
   )
 
 
@@ -67,13 +67,13 @@ def _rules() -> dict[str, Any]:
   """Name -> predictor; None is the plain optimizer."""
   forecasters = optax_predict.forecasters
   return {
-      "plain": None,
-      f"momentum, {_STEPS} steps": _fixed(forecasters.momentum()),
-      f"secant, {_STEPS} steps": _fixed(forecasters.secant()),
-      "default": optax_predict.predict_gradients(),
-      "default, bfloat16 history": optax_predict.predict_gradients(
-          accumulator_dtype=jnp.bfloat16
-      ),
+    "plain": None,
+    f"momentum, {_STEPS} steps": _fixed(forecasters.momentum()),
+    f"secant, {_STEPS} steps": _fixed(forecasters.secant()),
+    "default": optax_predict.predict_gradients(),
+    "default, bfloat16 history": optax_predict.predict_gradients(
+      accumulator_dtype=jnp.bfloat16
+    ),
   }
 
 
@@ -99,15 +99,17 @@ class _Loop:
     def loss_fn(params, tokens):
       logits = module.apply({"params": params}, tokens[:, :-1])
       return optax.softmax_cross_entropy_with_integer_labels(
-          logits, tokens[:, 1:]
+        logits, tokens[:, 1:]
       ).mean()
 
     params = module.init(jax.random.key(0), tokens[:1, :-1])["params"]
     self._carry, self._tokens = (params, tx.init(params)), tokens
     self._is_predicting = rule is not None
     self.program = timing.Program(
-        _train_step(tx, loss_fn, self._is_predicting),
-        *self._carry, tokens, donate=(0, 1),
+      _train_step(tx, loss_fn, self._is_predicting),
+      *self._carry,
+      tokens,
+      donate=(0, 1),
     )
 
   def __call__(self):
@@ -134,7 +136,8 @@ def measure(module, tokens, rounds: int) -> list[dict]:
     seconds = timing.interleaved({"ours": loop, "plain": plain}, rounds)
     steps = (loop.steps() - before) / (rounds + 1)
     slower = sum(seconds["ours"]) / sum(seconds["plain"])
-    rows.append({
+    rows.append(
+      {
         "rule": name,
         "steps_per_gradient": steps,
         "seconds": sum(seconds["ours"]) / rounds,
@@ -144,7 +147,8 @@ def measure(module, tokens, rounds: int) -> list[dict]:
         "share_of_bound": 1 / slower,
         "compile_s": loop.program.compile_s,
         "plain_compile_s": plain.program.compile_s,
-    })
+      }
+    )
     print(rows[-1], flush=True)
     del loop
   return rows

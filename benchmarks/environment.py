@@ -10,15 +10,15 @@ import re
 import jax
 
 _PACKAGES = (
-    "jax",
-    "jaxlib",
-    "optax",
-    "flax",
-    "diffrax",
-    "sif2jax",
-    "numpy",
-    "scipy",
-    "scikit-learn",
+  "jax",
+  "jaxlib",
+  "optax",
+  "flax",
+  "diffrax",
+  "sif2jax",
+  "numpy",
+  "scipy",
+  "scikit-learn",
 )
 
 
@@ -45,13 +45,13 @@ def describe() -> dict:
   device = jax.devices()[0]
   is_cpu = device.platform == "cpu"
   return {
-      "date": datetime.date.today().isoformat(),
-      "python": platform.python_version(),
-      "optax_predict": optax_predict.__version__,
-      "versions": {p: _version(p) for p in _PACKAGES},
-      "platform": device.platform,
-      "device": (is_cpu and _processor()) or device.device_kind,
-      "cores": len(os.sched_getaffinity(0)),
+    "date": datetime.date.today().isoformat(),
+    "python": platform.python_version(),
+    "optax_predict": optax_predict.__version__,
+    "versions": {p: _version(p) for p in _PACKAGES},
+    "platform": device.platform,
+    "device": (is_cpu and _processor()) or device.device_kind,
+    "cores": len(os.sched_getaffinity(0)),
   }
 
 

@@ -70,7 +70,7 @@ def _optax_step(problem: running.Problem):
   def step(x, state):
     value, grad = value_and_grad(x, state=state)
     updates, state = tx.update(
-        grad, state, x, value=value, grad=grad, value_fn=loss_fn
+      grad, state, x, value=value, grad=grad, value_fn=loss_fn
     )
     return optax.apply_updates(x, updates), state
 
@@ -106,11 +106,11 @@ def _minimise(problem, x, ledger: _Ledger, budget: int):
     return loss, np.asarray(gradient, np.float64)
 
   options = {
-      "maxcor": _MEMORY,
-      "maxfun": 10 * budget,
-      "maxiter": 10 * budget,
-      "ftol": 0.0,
-      "gtol": 0.0,
+    "maxcor": _MEMORY,
+    "maxfun": 10 * budget,
+    "maxiter": 10 * budget,
+    "ftol": 0.0,
+    "gtol": 0.0,
   }
   with contextlib.suppress(_BudgetSpentError):
     optimize.minimize(fun, x, jac=True, method="L-BFGS-B", options=options)

@@ -100,7 +100,7 @@ def _predicted(state: Any, evaluated: int) -> int:
 
 
 def run(
-    problem: _Problem, method: str, size: int, rate: float, seed: int
+  problem: _Problem, method: str, size: int, rate: float, seed: int
 ) -> NoisyRun:
   """One run over `budget` batches; after divergence, losses are infinite."""
   task, step, x = problem.task, opponents.step(method), problem.start(seed)
@@ -119,11 +119,11 @@ def run(
         break
   short = CHECKPOINTS - len(losses)
   return NoisyRun(
-      rate,
-      seed,
-      evaluated + [task.budget] * short,
-      losses + [math.inf] * short,
-      predicted + predicted[-1:] * short,
+    rate,
+    seed,
+    evaluated + [task.budget] * short,
+    losses + [math.inf] * short,
+    predicted + predicted[-1:] * short,
   )
 
 
@@ -170,20 +170,22 @@ class NoisyBench:
       chosen["drop_in"] = self._chosen(base)
       ks.add(chosen["drop_in"])
     runs = {
-        k: [grid[k] if k in grid and s == 0 else evaluate(tuning.rate_of(k), s)
-            for s in SEEDS]
-        for k in sorted(ks)
+      k: [
+        grid[k] if k in grid and s == 0 else evaluate(tuning.rate_of(k), s)
+        for s in SEEDS
+      ]
+      for k in sorted(ks)
     }
     chosen["tuned"] = min(
-        best, key=lambda k: (statistics.fmean(r.final for r in runs[k]), k)
+      best, key=lambda k: (statistics.fmean(r.final for r in runs[k]), k)
     )
     content = {
-        "task": self.task,
-        "method": method,
-        "budget": problem.task.budget,
-        "size": problem.size,
-        "chosen": chosen,
-        "runs": [_to_json(r, k) for k in runs for r in runs[k]],
+      "task": self.task,
+      "method": method,
+      "budget": problem.task.budget,
+      "size": problem.size,
+      "chosen": chosen,
+      "runs": [_to_json(r, k) for k in runs for r in runs[k]],
     }
     cell_files.save(file, content)
 
@@ -195,4 +197,3 @@ class NoisyBench:
 def _to_json(run: NoisyRun, k: int) -> dict:
   losses = [cell_files.number(x) for x in run.losses]
   return run._asdict() | {"losses": losses, "k": k}
-

@@ -77,11 +77,9 @@ def _predicting(base, rate):
 def _original(base, rate):
   """The rule this library grew from, with its own numbers."""
   rule = optax_predict.predict_gradients(
-      optax_predict.forecasters.momentum(momentum=0.9, history_size=5),
-      optax_predict.horizons.fixed(
-          prediction_steps=REPEATS, min_correlation=0.8
-      ),
-      correction_weight=0.5,
+    optax_predict.forecasters.momentum(momentum=0.9, history_size=5),
+    optax_predict.horizons.fixed(prediction_steps=REPEATS, min_correlation=0.8),
+    correction_weight=0.5,
   )
   return optax.chain(rule, base(rate))
 
@@ -89,17 +87,17 @@ def _original(base, rate):
 def _methods() -> list[Method]:
   methods = [Method(name, name, make) for name, make in BASES.items()]
   methods += [
-      Method("nesterov", "nesterov", _nesterov),
-      Method("optimistic", "sgd", optax.optimistic_gradient_descent),
+    Method("nesterov", "nesterov", _nesterov),
+    Method("optimistic", "sgd", optax.optimistic_gradient_descent),
   ]
   for name, base in BASES.items():
     predicting = functools.partial(_predicting, base)
     original = functools.partial(_original, base)
     methods += [
-        Method(f"{name}+predict", name, predicting, _fast_forward, None, True),
-        Method(f"{name}+original", name, original, _fast_forward, None, True),
-        Method(f"{name}+stale", name, base, _repeat),
-        Method(f"{name}+rate", name, base, None, REPEATS + 1.0),
+      Method(f"{name}+predict", name, predicting, _fast_forward, None, True),
+      Method(f"{name}+original", name, original, _fast_forward, None, True),
+      Method(f"{name}+stale", name, base, _repeat),
+      Method(f"{name}+rate", name, base, None, REPEATS + 1.0),
     ]
   return methods
 

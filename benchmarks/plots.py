@@ -34,9 +34,9 @@ def _counts(summary: dict, tau: float, groups: tuple[str, ...]):
   """Method and mode -> median counts by task, for tasks all of them ran."""
   shown = {}
   tasks = {
-      name: task
-      for name, task in summary["tasks"].items()
-      if analysis.group(name, task) in groups and tau in task["taus"]
+    name: task
+    for name, task in summary["tasks"].items()
+    if analysis.group(name, task) in groups and tau in task["taus"]
   }
   for style in _styles():
     rows = [analysis.row(task, *style, tau) for task in tasks.values()]
@@ -57,12 +57,12 @@ def _step(axes, x: np.ndarray, total: int, style: dict, label: str) -> None:
 
 def _subplots(rows, columns, width, height, sharey=True):
   return plt.subplots(
-      rows,
-      columns,
-      figsize=(width, height),
-      sharey=sharey,
-      squeeze=False,
-      layout="constrained",
+    rows,
+    columns,
+    figsize=(width, height),
+    sharey=sharey,
+    squeeze=False,
+    layout="constrained",
   )
 
 
@@ -72,7 +72,7 @@ def _finish(figure, file: pathlib.Path) -> None:
 
 
 def profiles(
-    folder: pathlib.Path, summary: dict, name: str, groups: tuple[str, ...]
+  folder: pathlib.Path, summary: dict, name: str, groups: tuple[str, ...]
 ) -> None:
   """Dolan-Moré (above) and data profiles (below), one column per target."""
   taus = targets.TAUS
@@ -90,14 +90,12 @@ def profiles(
       per_size = counts / (1 + sizes)
       _step(axes[1, column], per_size, total, kind, style[0])
     axes[0, column].set(
-        title=f"within {tau:g} of the best loss ({len(sizes)} tasks)",
-        xlabel="true gradients / fewest of any method",
-        xscale="log",
-        ylim=(0, 1.02),
+      title=f"within {tau:g} of the best loss ({len(sizes)} tasks)",
+      xlabel="true gradients / fewest of any method",
+      xscale="log",
+      ylim=(0, 1.02),
     )
-    axes[1, column].set(
-        xlabel="true gradients / (variables + 1)", xscale="log"
-    )
+    axes[1, column].set(xlabel="true gradients / (variables + 1)", xscale="log")
   for row in axes:
     row[0].set_ylabel("share of tasks solved")
     for one in row:
@@ -110,26 +108,30 @@ def profiles(
 def bars(folder: pathlib.Path, summary: dict) -> None:
   """True gradients to the middle target, base beside prediction, by task."""
   tasks = {
-      name: task
-      for name, task in summary["tasks"].items()
-      if analysis.group(name, task) == "reporting" and _MIDDLE in task["taus"]
+    name: task
+    for name, task in summary["tasks"].items()
+    if analysis.group(name, task) == "reporting" and _MIDDLE in task["taus"]
   }
   figure, (axes,) = _subplots(1, len(_COLOURS), 14, 1.2 + 0.36 * len(tasks))
   place = np.arange(len(tasks))
   for one, (base, colour) in zip(axes, _COLOURS.items(), strict=True):
-    for shift, (method, mode, alpha, label) in enumerate((
+    for shift, (method, mode, alpha, label) in enumerate(
+      (
         (base, "tuned", 0.35, "tuned"),
         (f"{base}+predict", "drop_in", 0.7, "+ prediction, same rate"),
         (f"{base}+predict", "tuned", 1.0, "+ prediction, own rate"),
-    )):
-      rows = [
-          analysis.row(t, method, mode, _MIDDLE) for t in tasks.values()
-      ]
+      )
+    ):
+      rows = [analysis.row(t, method, mode, _MIDDLE) for t in tasks.values()]
       counts = [r["median"] if r else None for r in rows]
       at = place + 0.27 * (shift - 1)
       one.barh(
-          at, [c or 0 for c in counts], 0.25,
-          color=colour, alpha=alpha, label=label,
+        at,
+        [c or 0 for c in counts],
+        0.25,
+        color=colour,
+        alpha=alpha,
+        label=label,
       )
       for y, r, c in zip(at, rows, counts, strict=True):
         if r and c is None:
@@ -184,11 +186,11 @@ def regime_map(folder: pathlib.Path, summary: dict) -> None:
   for column, base in enumerate(bases):
     labels, shares, savings = _cells(summary, base, "drop_in")
     for one, values, cmap, limits, title in (
-        (axes[0, column], shares, "Blues", (0, 1), "share predicted"),
-        (axes[1, column], savings, "RdYlGn_r", (0, 2), "gradients / base"),
+      (axes[0, column], shares, "Blues", (0, 1), "share predicted"),
+      (axes[1, column], savings, "RdYlGn_r", (0, 2), "gradients / base"),
     ):
       image = one.imshow(
-          values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto"
+        values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto"
       )
       for (y, x), value in np.ndenumerate(values):
         one.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8)
@@ -207,4 +209,3 @@ def write(folder: pathlib.Path, summary: dict) -> None:
     bars(folder, summary)
     savings(folder, summary)
   regime_map(folder, summary)
-

@@ -31,23 +31,23 @@ def values(summary: dict) -> dict[str, str]:
         median, worst = analysis.median(compared), max(ratios)
         harmed = sum(r > analysis.HARM for r in ratios)
         found |= {
-            f"{base}.{mode}.median": report.number(median),
-            f"{base}.{mode}.saving": f"{1 - median:.0%}",
-            f"{base}.{mode}.worst": report.number(worst),
-            f"{base}.{mode}.harmed": str(harmed),
-            f"{base}.{mode}.tasks": str(len(ratios)),
+          f"{base}.{mode}.median": report.number(median),
+          f"{base}.{mode}.saving": f"{1 - median:.0%}",
+          f"{base}.{mode}.worst": report.number(worst),
+          f"{base}.{mode}.harmed": str(harmed),
+          f"{base}.{mode}.tasks": str(len(ratios)),
         }
     for other in opponents.LINE_SEARCH:
       compared = analysis.compare(
-          summary,
-          (f"{base}+predict", "tuned"),
-          (other, "tuned"),
-          _TAU,
-          lambda name, task: analysis.group(name, task) in _GROUPS,
+        summary,
+        (f"{base}+predict", "tuned"),
+        (other, "tuned"),
+        _TAU,
+        lambda name, task: analysis.group(name, task) in _GROUPS,
       )
       if compared:
         found[f"{base}.{other}.median"] = report.number(
-            analysis.median(compared)
+          analysis.median(compared)
         )
   return found
 

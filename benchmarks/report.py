@@ -9,9 +9,9 @@ from benchmarks import opponents
 from benchmarks import targets
 
 GROUPS = {
-    "reporting": "Reporting tasks",
-    "cutest": "CUTEst",
-    "tuning": "Tuning tasks (defaults were chosen by looking at these)",
+  "reporting": "Reporting tasks",
+  "cutest": "CUTEst",
+  "tuning": "Tuning tasks (defaults were chosen by looking at these)",
 }
 _MIDDLE = targets.TAUS[1]
 _HEADLINE = ("reporting", "cutest")
@@ -49,7 +49,8 @@ def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
           continue
         worst = analysis.worst(found)
         ratios = [c.ratio for c in found]
-        rows.append([
+        rows.append(
+          [
             base,
             _MODE_NAMES[mode],
             _tau(tau),
@@ -59,7 +60,8 @@ def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
             str(sum(r < 1 - analysis.NOTHING for r in ratios)),
             str(sum(r > analysis.HARM for r in ratios)),
             str(len(ratios)),
-        ])
+          ]
+        )
   head = ["base", "rate", "target", "median", "best", "worst", "saves"]
   return table([*head, "harms", "tasks"], rows)
 
@@ -72,17 +74,19 @@ def _against_line_search(summary: dict) -> str:
     for other in opponents.LINE_SEARCH:
       for tau in targets.TAUS:
         found = analysis.compare(
-            summary, (method, "tuned"), (other, "tuned"), tau, keep
+          summary, (method, "tuned"), (other, "tuned"), tau, keep
         )
         if found:
           ahead = sum(c.ratio < 1 for c in found)
-          rows.append([
+          rows.append(
+            [
               method,
               other,
               _tau(tau),
               f"**{number(analysis.median(found))}**",
               f"{ahead} of {len(found)}",
-          ])
+            ]
+          )
   return table(["method", "against", "target", "median", "ahead in"], rows)
 
 
@@ -91,8 +95,8 @@ def _solved(summary: dict, groups: tuple[str, ...]) -> str:
   for method in opponents.names():
     for mode in analysis.modes_of(method):
       shares = [
-          analysis.solved(summary, method, mode, tau, groups)
-          for tau in targets.TAUS
+        analysis.solved(summary, method, mode, tau, groups)
+        for tau in targets.TAUS
       ]
       if any(tried for _, tried in shares):
         cells = [f"{done} of {tried}" for done, tried in shares]
@@ -106,9 +110,7 @@ def _named(summary: dict, wanted, text) -> str:
   for base in analysis.BASES:
     for mode in analysis.MODES:
       for tau in targets.TAUS:
-        found = analysis.against_base(
-            summary, base, mode, tau, tuple(GROUPS)
-        )
+        found = analysis.against_base(summary, base, mode, tau, tuple(GROUPS))
         hits = sorted((c for c in found if wanted(c.ratio)), key=text)
         if hits:
           names = ", ".join(f"{c.task} {number(c.ratio)}" for c in hits)
@@ -146,14 +148,16 @@ def _noisy(summary: dict) -> str:
           continue
         interval = f"[{found.low:.3f}, {found.high:.3f}]"
         harm = " **harm**" if found.loss_ratio > analysis.NOISY_HARM else ""
-        rows.append([
+        rows.append(
+          [
             name.removeprefix("noisy/"),
             base,
             _MODE_NAMES[mode],
             f"{found.share[0]:.0%} / {found.share[-1]:.0%}",
             " / ".join(map(number, (found.saving[0], found.saving[-1]))),
             f"{found.loss_ratio:.3f} {interval}{harm}",
-        ])
+          ]
+        )
   head = ["task@batch", "base", "rate", "predicted", "gradients to its loss"]
   return table([*head, "final loss over the base's"], rows)
 
@@ -164,17 +168,17 @@ def _headline(summary: dict) -> str:
   for base in analysis.BASES:
     found = analysis.against_base(summary, base, "tuned", _MIDDLE, _HEADLINE)
     drop_in = analysis.against_base(
-        summary, base, "drop_in", _MIDDLE, _HEADLINE
+      summary, base, "drop_in", _MIDDLE, _HEADLINE
     )
     if not found or not drop_in:
       continue
     worst, worst_drop_in = analysis.worst(found), analysis.worst(drop_in)
     lines.append(
-        f"- **{base}**: median {number(analysis.median(found))} at its own"
-        f" best rate (worst {number(worst.ratio)}, {worst.task}),"
-        f" {number(analysis.median(drop_in))} dropped in at the base's best"
-        f" rate (worst {number(worst_drop_in.ratio)}, {worst_drop_in.task});"
-        f" {len(found)} tasks."
+      f"- **{base}**: median {number(analysis.median(found))} at its own"
+      f" best rate (worst {number(worst.ratio)}, {worst.task}),"
+      f" {number(analysis.median(drop_in))} dropped in at the base's best"
+      f" rate (worst {number(worst_drop_in.ratio)}, {worst_drop_in.task});"
+      f" {len(found)} tasks."
     )
   return "\n".join(lines) + "\n"
 
@@ -188,8 +192,8 @@ def _made(summary: dict) -> str:
   made = summary["made"]
   versions = ", ".join(f"{k} {v}" for k, v in made["versions"].items() if v)
   return (
-      f"Made {made['date']} on {made['device']} ({made['cores']} cores), Python"
-      f" {made['python']}, optax_predict {made['optax_predict']}; {versions}.\n"
+    f"Made {made['date']} on {made['device']} ({made['cores']} cores), Python"
+    f" {made['python']}, optax_predict {made['optax_predict']}; {versions}.\n"
   )
 
 
@@ -205,45 +209,44 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
 
   near = lambda r: abs(r - 1) <= analysis.NOTHING  # noqa: E731
   parts = [
-      "# Results\n",
-      "Written by `python -m benchmarks report`; do not edit.\n",
-      _made(summary),
-      "## In short\n",
-      "True gradients to within 1e-3 of the best known loss (Moré and Wild),"
-      " relative to the same optimizer, tuned and without prediction. Below 1"
-      " saves; a miss is a target that only the base reached. Medians over"
-      " three starts and over the reporting and CUTEst tasks.\n",
-      _headline(summary),
-      "## Against the tuned base optimizer\n",
+    "# Results\n",
+    "Written by `python -m benchmarks report`; do not edit.\n",
+    _made(summary),
+    "## In short\n",
+    "True gradients to within 1e-3 of the best known loss (Moré and Wild),"
+    " relative to the same optimizer, tuned and without prediction. Below 1"
+    " saves; a miss is a target that only the base reached. Medians over"
+    " three starts and over the reporting and CUTEst tasks.\n",
+    _headline(summary),
+    "## Against the tuned base optimizer\n",
   ]
   for key, title in GROUPS.items():
     parts += [f"### {title}\n", _against_base(summary, (key,))]
   parts += [
-      "## Against L-BFGS\n",
-      "Every evaluation of a line search counts.\n",
-      _against_line_search(summary),
-      "## Share solved\n",
-      "Reporting and CUTEst tasks together; float32 cannot resolve every"
-      " target, and those it cannot are left out for all methods.\n",
-      _solved(summary, _HEADLINE),
-      "## Where prediction did harm\n",
-      f"More than {analysis.HARM} true gradients of the base, all tasks.\n",
-      _named(summary, lambda r: r > analysis.HARM, lambda c: -c.ratio),
-      "## Where prediction did nothing\n",
-      _named(summary, near, lambda c: c.task),
-      "## Under minibatch noise\n",
-      "Shares of predicted steps and true gradients to the base's loss after a"
-      " quarter and at the end of the budget; five seeds, paired; a ratio of"
-      f" losses above {analysis.NOISY_HARM} is harm.\n",
-      _noisy(summary),
-      report_costs.section(folder),
-      "## Evaluations to 1e-3, by task\n",
-      *(
-          f"### {title}\n\n{_by_task(summary, key)}"
-          for key, title in GROUPS.items()
-      ),
-      "## Figures\n",
-      _figures(folder, prefix),
+    "## Against L-BFGS\n",
+    "Every evaluation of a line search counts.\n",
+    _against_line_search(summary),
+    "## Share solved\n",
+    "Reporting and CUTEst tasks together; float32 cannot resolve every"
+    " target, and those it cannot are left out for all methods.\n",
+    _solved(summary, _HEADLINE),
+    "## Where prediction did harm\n",
+    f"More than {analysis.HARM} true gradients of the base, all tasks.\n",
+    _named(summary, lambda r: r > analysis.HARM, lambda c: -c.ratio),
+    "## Where prediction did nothing\n",
+    _named(summary, near, lambda c: c.task),
+    "## Under minibatch noise\n",
+    "Shares of predicted steps and true gradients to the base's loss after a"
+    " quarter and at the end of the budget; five seeds, paired; a ratio of"
+    f" losses above {analysis.NOISY_HARM} is harm.\n",
+    _noisy(summary),
+    report_costs.section(folder),
+    "## Evaluations to 1e-3, by task\n",
+    *(
+      f"### {title}\n\n{_by_task(summary, key)}"
+      for key, title in GROUPS.items()
+    ),
+    "## Figures\n",
+    _figures(folder, prefix),
   ]
   return "\n".join(parts)
-

@@ -8,21 +8,21 @@ from benchmarks import report
 
 def _steps(found: dict) -> str:
   rows = [
-      [
-          r["forecaster"],
-          r["form"],
-          r["base"],
-          str(r["leaves"]),
-          f"{r['parameters'] / 1e6:g}M",
-          r["history"],
-          f"{r['bare_us']:.0f}",
-          f"{r['predicted_us']:.0f}",
-          f"**{r['ratio']:.2f}**",
-          f"{r['floor']:.2f}",
-          f"{r['compile_s']:.1f}",
-          f"{r['temp_copies']:.1f}",
-      ]
-      for r in found["rows"]
+    [
+      r["forecaster"],
+      r["form"],
+      r["base"],
+      str(r["leaves"]),
+      f"{r['parameters'] / 1e6:g}M",
+      r["history"],
+      f"{r['bare_us']:.0f}",
+      f"{r['predicted_us']:.0f}",
+      f"**{r['ratio']:.2f}**",
+      f"{r['floor']:.2f}",
+      f"{r['compile_s']:.1f}",
+      f"{r['temp_copies']:.1f}",
+    ]
+    for r in found["rows"]
   ]
   head = ["forecaster", "form", "base", "leaves", "parameters", "history"]
   head += ["bare step (us)", "predicted step (us)", "ratio", "byte floor"]
@@ -31,16 +31,16 @@ def _steps(found: dict) -> str:
 
 def _wall(found: dict) -> str:
   rows = [
-      [
-          r["task"],
-          r["base"],
-          f"{r['base_s']:.2f}",
-          f"{r['predict_s']:.2f}",
-          f"**{r['base_s'] / r['predict_s']:.2f}**",
-          f"{r['base_gradients']} / {r['predict_gradients']}",
-          f"{r['compile_base_s']:.1f} / {r['compile_predict_s']:.1f}",
-      ]
-      for r in found["rows"]
+    [
+      r["task"],
+      r["base"],
+      f"{r['base_s']:.2f}",
+      f"{r['predict_s']:.2f}",
+      f"**{r['base_s'] / r['predict_s']:.2f}**",
+      f"{r['base_gradients']} / {r['predict_gradients']}",
+      f"{r['compile_base_s']:.1f} / {r['compile_predict_s']:.1f}",
+    ]
+    for r in found["rows"]
   ]
   head = ["task", "base", "base (s)", "with prediction (s)", "speed-up"]
   return report.table([*head, "true gradients", "compile (s)"], rows)
@@ -48,17 +48,17 @@ def _wall(found: dict) -> str:
 
 def _end_to_end(found: dict) -> str:
   rows = [
-      [
-          r["rule"],
-          f"{found['parameters'] / 1e6:.1f}M",
-          f"{1e3 * r['plain_seconds']:.1f}",
-          f"{1e3 * r['seconds']:.1f}",
-          f"{r['steps_per_gradient']:.2f}",
-          f"**{r['speed_up']:.2f}**",
-          f"{r['share_of_bound']:.0%}",
-          f"{r['compile_s']:.1f}",
-      ]
-      for r in found["rows"]
+    [
+      r["rule"],
+      f"{found['parameters'] / 1e6:.1f}M",
+      f"{1e3 * r['plain_seconds']:.1f}",
+      f"{1e3 * r['seconds']:.1f}",
+      f"{r['steps_per_gradient']:.2f}",
+      f"**{r['speed_up']:.2f}**",
+      f"{r['share_of_bound']:.0%}",
+      f"{r['compile_s']:.1f}",
+    ]
+    for r in found["rows"]
   ]
   head = ["rule", "parameters", "plain step (ms)", "with prediction (ms)"]
   head += ["steps per gradient", "steps per second / plain", "of the bound"]
@@ -69,9 +69,9 @@ def section(folder: pathlib.Path) -> str:
   """One table per device for each measurement that was made."""
   parts = []
   for kind, title, show in (
-      ("step_cost", "Cost of a predicted step", _steps),
-      ("end_to_end", "Steps per second on a transformer", _end_to_end),
-      ("wall_time", "Wall time to the target", _wall),
+    ("step_cost", "Cost of a predicted step", _steps),
+    ("end_to_end", "Steps per second on a transformer", _end_to_end),
+    ("wall_time", "Wall time to the target", _wall),
   ):
     for file in sorted(folder.glob(f"{kind}*.json")):
       found = json.loads(file.read_text())

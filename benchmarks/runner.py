@@ -14,34 +14,34 @@ import tqdm
 # The workers' threads must not fight over cores, and a CPU run must not see an
 # accelerator: the ledger does not depend on either, the time it takes does.
 _WORKER_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": (
-        "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    ),
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
+  "JAX_PLATFORMS": "cpu",
+  "XLA_FLAGS": (
+    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+  ),
+  "OMP_NUM_THREADS": "1",
+  "OPENBLAS_NUM_THREADS": "1",
 }
 
 QUICK_TASKS = (
-    "quadratic_1e2",
-    "logistic_cancer",
-    "heat_initial",
-    "digits_mlp",
-    "softmax_digits",
-    "phase_retrieval",
-    "cutest/ROSENBR",
-    "cutest/HILBERTB",
-    "cutest/CHNROSNB",
-    "noisy/digits_mlp@64",
+  "quadratic_1e2",
+  "logistic_cancer",
+  "heat_initial",
+  "digits_mlp",
+  "softmax_digits",
+  "phase_retrieval",
+  "cutest/ROSENBR",
+  "cutest/HILBERTB",
+  "cutest/CHNROSNB",
+  "noisy/digits_mlp@64",
 )
 QUICK_METHODS = (
-    "sgd",
-    "momentum",
-    "adam",
-    "sgd+predict",
-    "momentum+predict",
-    "adam+predict",
-    "scipy_lbfgs",
+  "sgd",
+  "momentum",
+  "adam",
+  "sgd+predict",
+  "momentum+predict",
+  "adam+predict",
+  "scipy_lbfgs",
 )
 
 
@@ -64,10 +64,10 @@ def missing(folder: pathlib.Path, task: str, methods: list[str]):
 
 
 def work(
-    folder: pathlib.Path,
-    task: str,
-    methods: list[str],
-    parent: int | None = None,
+  folder: pathlib.Path,
+  task: str,
+  methods: list[str],
+  parent: int | None = None,
 ) -> str | None:
   """Runs every missing cell of a task; returns a traceback if one fails.
 
@@ -94,11 +94,11 @@ def _follow(futures, paths: list[pathlib.Path], hidden: bool) -> None:
 
 
 def run(
-    folder: pathlib.Path,
-    tasks: Iterable[str],
-    methods: list[str],
-    jobs: int = 2,
-    hidden: bool = False,
+  folder: pathlib.Path,
+  tasks: Iterable[str],
+  methods: list[str],
+  jobs: int = 2,
+  hidden: bool = False,
 ) -> int:
   """Runs what is missing and reports what failed; returns how many tasks did.
 

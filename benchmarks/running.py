@@ -68,11 +68,11 @@ def problem(name: str) -> Problem:
 
 
 def run(
-    problem: Problem,
-    method: str,
-    rate: float,
-    seed: int,
-    stop_at: float = -math.inf,
+  problem: Problem,
+  method: str,
+  rate: float,
+  seed: int,
+  stop_at: float = -math.inf,
 ) -> Run:
   """Runs until the budget is spent or the loss is no longer finite.
 
@@ -113,7 +113,7 @@ def _predicted_steps(method: str, state: Any, evaluated: int) -> int:
   stats = optax_predict.get_stats(state)
   if int(stats.computed_steps) != evaluated:
     raise RuntimeError(
-        f"{method} counts {int(stats.computed_steps)} true gradients, the loop"
-        f" {evaluated}."
+      f"{method} counts {int(stats.computed_steps)} true gradients, the loop"
+      f" {evaluated}."
     )
   return int(stats.predicted_steps)

@@ -30,8 +30,8 @@ _RATE = 1e-4
 _BARE_BUFFERS = {"adam": 7, "sgd": 3}
 _BASES = {"adam": optax.adam, "sgd": optax.sgd}
 _FORECASTERS = {
-    "momentum": optax_predict.forecasters.momentum,
-    "secant": optax_predict.forecasters.secant,
+  "momentum": optax_predict.forecasters.momentum,
+  "secant": optax_predict.forecasters.secant,
 }
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
 _RESULTS = pathlib.Path(__file__).parent / "results"
@@ -63,9 +63,9 @@ def _params(setting: Setting) -> list[jax.Array]:
 
 def _optimizer(setting: Setting) -> optax.GradientTransformation:
   rule = optax_predict.predict_gradients(
-      _FORECASTERS[setting.forecaster](),
-      optax_predict.horizons.fixed(STEPS, min_correlation=-1.0),
-      accumulator_dtype=_HISTORIES[setting.history],
+    _FORECASTERS[setting.forecaster](),
+    optax_predict.horizons.fixed(STEPS, min_correlation=-1.0),
+    accumulator_dtype=_HISTORIES[setting.history],
   )
   return optax.chain(rule, _BASES[setting.base](_RATE))
 
@@ -170,22 +170,23 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
   floor = 1 + (_history_bytes(state, smallest) - size) / bare_bytes
   rows = []
   for form, ours, theirs, steps in (
-      ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
-      ("per step", _per_step(tx), _bare_step(base), 1),
+    ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
+    ("per step", _per_step(tx), _bare_step(base), 1),
   ):
     carry = _copied((params, state))
     bare_carry = _copied((params, base.init(params)))
     predicted = timing.Program(ours, *carry, donate=(0, 1))
     bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
     seconds = timing.interleaved(
-        {
-            "predicted": _Carried(predicted, carry),
-            "bare": _Carried(bare, bare_carry, grads),
-        },
-        rounds,
+      {
+        "predicted": _Carried(predicted, carry),
+        "bare": _Carried(bare, bare_carry, grads),
+      },
+      rounds,
     )
     medians = {k: statistics.median(v) / steps for k, v in seconds.items()}
-    rows.append({
+    rows.append(
+      {
         **setting._asdict(),
         "form": form,
         "bare_us": 1e6 * medians["bare"],
@@ -196,7 +197,8 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
         "bare_compile_s": bare.compile_s,
         "temp_copies": predicted.temp_bytes / size,
         "copies": predicted.copies(smallest),
-    })
+      }
+    )
   return rows
 
 
@@ -206,20 +208,18 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--sizes", nargs="+", type=float, default=[1, 4, 16])
   parser.add_argument("--leaves", nargs="+", type=int, default=[1, 50])
   parser.add_argument("--bases", nargs="+", default=["adam"])
-  parser.add_argument(
-      "--forecasters", nargs="+", default=list(_FORECASTERS)
-  )
+  parser.add_argument("--forecasters", nargs="+", default=list(_FORECASTERS))
   parser.add_argument("--rounds", type=int, default=9)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
   made, rows = environment.describe(), []
   file = arguments.results / f"step_cost_{environment.slug(made)}.json"
   for forecaster, base, leaves, size, history in itertools.product(
-      arguments.forecasters,
-      arguments.bases,
-      arguments.leaves,
-      arguments.sizes,
-      _HISTORIES,
+    arguments.forecasters,
+    arguments.bases,
+    arguments.leaves,
+    arguments.sizes,
+    _HISTORIES,
   ):
     parameters = round(size * 1e6) // leaves * leaves
     setting = Setting(forecaster, base, leaves, parameters, history)

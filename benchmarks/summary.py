@@ -54,9 +54,9 @@ def _deterministic(folder: pathlib.Path) -> dict | None:
   reference = [run for _, run in cells.runs_of(header)]
   origins = [run.losses[0] for run in reference]
   taus = [
-      tau
-      for tau in targets.TAUS
-      if all(map(targets.is_resolved, origins, bests, [tau] * len(bests)))
+    tau
+    for tau in targets.TAUS
+    if all(map(targets.is_resolved, origins, bests, [tau] * len(bests)))
   ]
   rows, curves = [], {}
   for method, cell in starts.items():
@@ -64,12 +64,12 @@ def _deterministic(folder: pathlib.Path) -> dict | None:
       rows += _rows(cell, bests, taus)
       curves |= _curves(cell, bests)
   return {
-      **{k: header[k] for k in ("family", "role", "budget", "size")},
-      "start": [cell_files.number(x) for x in origins],
-      "best": [cell_files.number(x) for x in bests],
-      "taus": taus,
-      "rows": rows,
-      "curves": curves,
+    **{k: header[k] for k in ("family", "role", "budget", "size")},
+    "start": [cell_files.number(x) for x in origins],
+    "best": [cell_files.number(x) for x in bests],
+    "taus": taus,
+    "rows": rows,
+    "curves": curves,
   }
 
 
@@ -86,12 +86,11 @@ def _rows(cell: dict, bests: list[float], taus: list[float]) -> list[dict]:
     for mode, k in _modes(cell, tau).items():
       runs = [run for at, run in cells.runs_of(cell) if at == k]
       counts = [
-          targets.evaluations(
-              run.losses, targets.level(run.losses[0], best, tau)
-          )
-          for run, best in zip(runs, bests, strict=True)
+        targets.evaluations(run.losses, targets.level(run.losses[0], best, tau))
+        for run, best in zip(runs, bests, strict=True)
       ]
-      rows.append({
+      rows.append(
+        {
           "method": cell["method"],
           "mode": mode,
           "tau": tau,
@@ -99,10 +98,11 @@ def _rows(cell: dict, bests: list[float], taus: list[float]) -> list[dict]:
           "evaluations": [_finite(c) for c in counts],
           "median": _finite(statistics.median(counts)),
           "predicted": statistics.fmean(
-              run.predicted / (run.predicted + len(run.losses)) for run in runs
+            run.predicted / (run.predicted + len(run.losses)) for run in runs
           ),
           "forward_only": max(run.forward_only for run in runs),
-      })
+        }
+      )
   return rows
 
 
@@ -146,14 +146,16 @@ def _noisy(folder: pathlib.Path) -> dict | None:
   for method, cell in found.items():
     for mode, k in cell["chosen"].items():
       runs = sorted(
-          (r for r in cell["runs"] if r["k"] == k), key=lambda r: r["seed"]
+        (r for r in cell["runs"] if r["k"] == k), key=lambda r: r["seed"]
       )
-      rows.append({
+      rows.append(
+        {
           "method": method,
           "mode": mode,
           "rate": runs[0]["rate"],
           "evaluated": runs[0]["evaluated"],
           "losses": [r["losses"] for r in runs],
           "predicted": [r["predicted"] for r in runs],
-      })
+        }
+      )
   return {"budget": first["budget"], "size": first["size"], "rows": rows}

@@ -9,7 +9,7 @@ import jax
 
 
 def interleaved(
-    contestants: dict[str, Callable[[], object]], rounds: int = 9
+  contestants: dict[str, Callable[[], object]], rounds: int = 9
 ) -> dict[str, list[float]]:
   """Seconds per call, every contestant once per round after one warm-up."""
   for call in contestants.values():

@@ -62,7 +62,7 @@ def _key(runs: list[running.Run], bests: list[float], tau: float):
 
 
 def ranked(
-    runs: dict[int, list[running.Run]], bests: list[float], tau: float
+  runs: dict[int, list[running.Run]], bests: list[float], tau: float
 ) -> list[int]:
   """Indices of rates from best to worst; of equals, the smaller rate first."""
   return sorted(runs, key=lambda k: (*_key(runs[k], bests, tau), k))
@@ -85,9 +85,9 @@ def _missing(grid: Grid, k: int, spacing: int) -> set[int]:
 
 
 def search(
-    evaluate: Callable[[int], running.Run],
-    guess: int,
-    best: float,
+  evaluate: Callable[[int], running.Run],
+  guess: int,
+  best: float,
 ) -> Grid:
   """Runs the grid until the best rate of every target is inside it.
 

@@ -21,12 +21,12 @@ from benchmarks import targets
 
 _RESULTS = pathlib.Path(__file__).parent / "results"
 _TASKS = (
-    "digits_convnet",
-    "ode_neural",
-    "siren_image",
-    "darcy_permeability",
-    "wave_speed",
-    "tsne_digits",
+  "digits_convnet",
+  "ode_neural",
+  "siren_image",
+  "darcy_permeability",
+  "wave_speed",
+  "tsne_digits",
 )
 _TAU = targets.TAUS[1]
 
@@ -65,14 +65,14 @@ def measure(name: str, task: dict, base: str, rounds: int) -> dict | None:
   plain, ours = rates
   medians = {m: statistics.median(s) for m, s in seconds.items()}
   return {
-      "task": name,
-      "base": base,
-      "base_s": medians[plain],
-      "predict_s": medians[ours],
-      "base_gradients": len(runs[plain].losses),
-      "predict_gradients": len(runs[ours].losses),
-      "compile_base_s": first[plain] - medians[plain],
-      "compile_predict_s": first[ours] - medians[ours],
+    "task": name,
+    "base": base,
+    "base_s": medians[plain],
+    "predict_s": medians[ours],
+    "base_gradients": len(runs[plain].losses),
+    "predict_gradients": len(runs[ours].losses),
+    "compile_base_s": first[plain] - medians[plain],
+    "compile_predict_s": first[ours] - medians[ours],
   }
 
 

@@ -17,16 +17,17 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the demonstration; returns the exit code."""
   options = _parse(argv)
   try:
-    from optax_predict._demo import report
-    from optax_predict._demo import tasks
-    import sklearn  # noqa: F401
-    import tqdm
     import flax  # noqa: F401
     import matplotlib  # noqa: F401
+    import sklearn  # noqa: F401
+    import tqdm
+
+    from optax_predict._demo import report
+    from optax_predict._demo import tasks
   except ImportError as error:
     print(
-        f"error: {error.name} is not installed. Install {_NEEDS}.",
-        file=sys.stderr,
+      f"error: {error.name} is not installed. Install {_NEEDS}.",
+      file=sys.stderr,
     )
     return 2
   options.out.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
   report.write_json(options.out / "results.json", summaries, options.seed)
   report.plot(options.out / "loss.png", summaries)
   print(report.table(summaries))
-  print(f"\nWrote {options.out / 'results.json'} and {options.out / 'loss.png'}.")
+  print(
+    f"\nWrote {options.out / 'results.json'} and {options.out / 'loss.png'}."
+  )
   return 0
 
 
@@ -56,9 +59,9 @@ def _compare(task, name, options, tick):
   tuning = runs.tune(alone, task, options.seed, guess, tick)
   best = min(tuning, key=lambda run: runs.quality(task, run))
   seeds = range(options.seed, options.seed + (1 if options.quick else 3))
-  both = ([], [])
+  both: tuple[list[Any], list[Any]] = ([], [])
   for seed in seeds:
-    for run, results in zip((alone, predicting), both):
+    for run, results in zip((alone, predicting), both, strict=True):
       results.append(run(best.rate, seed))
       tick()
   return report.summarize(task, name, *both)
@@ -66,25 +69,25 @@ def _compare(task, name, options, tick):
 
 def _parse(argv):
   parser = argparse.ArgumentParser(
-      prog="python -m optax_predict", description=__doc__
+    prog="python -m optax_predict", description=__doc__
   )
   parser.add_argument(
-      "--quick", action="store_true", help="shorter runs, one start each"
+    "--quick", action="store_true", help="shorter runs, one start each"
   )
   parser.add_argument(
-      "--task",
-      action="append",
-      choices=TASK_NAMES,
-      help="only this problem (may be repeated); default: all",
+    "--task",
+    action="append",
+    choices=TASK_NAMES,
+    help="only this problem (may be repeated); default: all",
   )
   parser.add_argument(
-      "--seed", type=_seed, default=0, help="first seed, 0 or more; default: 0"
+    "--seed", type=_seed, default=0, help="first seed, 0 or more; default: 0"
   )
   parser.add_argument(
-      "--out",
-      type=pathlib.Path,
-      default=pathlib.Path("optax_predict_out"),
-      help="folder for the plot and the JSON; default: %(default)s",
+    "--out",
+    type=pathlib.Path,
+    default=pathlib.Path("optax_predict_out"),
+    help="folder for the plot and the JSON; default: %(default)s",
   )
   options = parser.parse_args(argv)
   options.task = list(dict.fromkeys(options.task or TASK_NAMES))

@@ -152,9 +152,9 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     dtype = jnp.dtype(ref.dtype)
     if leaf.dtype == dtype:
       return leaf
-    if jnp.finfo(dtype).max < jnp.finfo(leaf.dtype).max and not jnp.iscomplexobj(
-        leaf
-    ):
+    if jnp.finfo(dtype).max < jnp.finfo(
+      leaf.dtype
+    ).max and not jnp.iscomplexobj(leaf):
       limit = jnp.asarray(jnp.finfo(dtype).max, leaf.dtype)
       leaf = jnp.clip(leaf, -limit, limit)
     return leaf.astype(dtype)
@@ -173,9 +173,7 @@ def where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
   return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
-def combine(
-    weights: Sequence[jax.Array], trees: Sequence[PyTree]
-) -> PyTree:
+def combine(weights: Sequence[jax.Array], trees: Sequence[PyTree]) -> PyTree:
   """Weighted sum of trees, each leaf in float32 or wider."""
 
   def leaf_sum(*leaves):
@@ -201,18 +199,18 @@ def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
   """
   dtype = tree_dtype(pairs)
   total = jnp.zeros([len(pairs)], dtype)
-  for leaves in zip(*(jax.tree.leaves(tree) for pair in pairs for tree in pair)):
-    products = [
-        _real_product(a, b) for a, b in zip(leaves[::2], leaves[1::2])
-    ]
+  for leaves in zip(
+    *(jax.tree.leaves(tree) for pair in pairs for tree in pair)
+  ):
+    products = [_real_product(a, b) for a, b in zip(leaves[::2], leaves[1::2])]
     # XLA rewrites a reduction of one operand into several that take longer to
     # compile; two operands are left alone.
     padded = products if len(products) > 1 else 2 * products
     sums = lax.reduce(
-        padded,
-        [jnp.zeros([], p.dtype) for p in padded],
-        lambda x, y: [p + q for p, q in zip(x, y, strict=True)],
-        tuple(range(leaves[0].ndim)),
+      padded,
+      [jnp.zeros([], p.dtype) for p in padded],
+      lambda x, y: [p + q for p, q in zip(x, y, strict=True)],
+      tuple(range(leaves[0].ndim)),
     )[: len(products)]
     total += jnp.stack([s.astype(dtype) for s in sums])
   return total

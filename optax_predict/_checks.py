@@ -18,11 +18,11 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def check_number(
-    name: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    closed: bool = True,
+  name: str,
+  value: Any,
+  low: float = -math.inf,
+  high: float = math.inf,
+  closed: bool = True,
 ) -> Any:
   """Returns ``value``, or raises a ValueError when it is outside the range.
 
@@ -47,7 +47,7 @@ def check_instance(name: str, value: Any, kind: type, how: str) -> None:
   """Raises a TypeError unless ``value`` is a ``kind``; ``how`` is the remedy."""
   if not isinstance(value, kind):
     raise TypeError(
-        f"{name} must be a {kind.__name__}, got {value!r}. Build one with {how}."
+      f"{name} must be a {kind.__name__}, got {value!r}. Build one with {how}."
     )
 
 
@@ -68,8 +68,8 @@ def check_present(name: str, value: Any) -> None:
   """Raises a ValueError when parameters are needed and were not passed."""
   if value is None:
     raise ValueError(
-        f"{name} is missing: this predictor looks at how far the parameters"
-        " moved. Call update(gradients, state, params)."
+      f"{name} is missing: this predictor looks at how far the parameters"
+      " moved. Call update(gradients, state, params)."
     )
 
 
@@ -79,9 +79,9 @@ def check_params(params: Any) -> None:
     dtype = jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.inexact):
       raise TypeError(
-          f"parameter {_name(path)} has dtype {dtype}, but gradients can only be"
-          " predicted for floating point or complex parameters. Leave it out with"
-          " optax.masked or optax.partition, or cast it."
+        f"parameter {_name(path)} has dtype {dtype}, but gradients can only be"
+        " predicted for floating point or complex parameters. Leave it out with"
+        " optax.masked or optax.partition, or cast it."
       )
 
 
@@ -95,13 +95,15 @@ def check_like(name: str, tree: Any, like: Any) -> None:
   for path, shape in got.items():
     if shape != wanted[path]:
       raise ValueError(
-          f"{name}: leaf {path} has shape {shape}, but the state has shape"
-          f" {wanted[path]}. {hint}"
+        f"{name}: leaf {path} has shape {shape}, but the state has shape"
+        f" {wanted[path]}. {hint}"
       )
-  if jax.tree.structure(tree) != jax.tree.structure(like):
+  structure: Any = jax.tree.structure(tree)
+  wanted_structure: Any = jax.tree.structure(like)
+  if structure != wanted_structure:
     raise ValueError(
-        f"{name}: the tree is built from other containers than the state's:"
-        f" {jax.tree.structure(tree)} against {jax.tree.structure(like)}. {hint}"
+      f"{name}: the tree is built from other containers than the state's:"
+      f" {structure} against {wanted_structure}. {hint}"
     )
 
 

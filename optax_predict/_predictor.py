@@ -70,20 +70,64 @@ class GradientPredictor(NamedTuple):
 
 
 def gradient_predictor(
-    forecaster: _base.Forecaster | None = None,
-    horizon: _base.Horizon | None = None,
-    *,
-    correction_weight: float = 0.0,
-    accumulator_dtype: Any = None,
+  forecaster: _base.Forecaster | None = None,
+  horizon: _base.Horizon | None = None,
+  *,
+  correction_weight: float = 0.0,
+  accumulator_dtype: Any = None,
 ) -> GradientPredictor:
-  """Puts a forecaster and a horizon together."""
+  """Puts a forecaster and a horizon together.
+
+  :func:`predict_gradients` is this as an optax transformation; use the operations
+  themselves where a training loop decides on its own.
+
+  Args:
+    forecaster: how gradients are predicted; default ``forecasters.secant()``.
+    horizon: how many steps are predicted; default ``horizons.adaptive()``.
+    correction_weight: weight of the accumulated correction; 0 keeps none.
+    accumulator_dtype: floating point dtype of the bulk of the history; default
+      each parameter's own.
+
+  Returns:
+    A :class:`GradientPredictor`.
+
+  Raises:
+    TypeError: if ``forecaster`` or ``horizon`` is something else.
+    ValueError: if ``correction_weight`` is not finite or ``accumulator_dtype``
+      is no floating point dtype.
+
+  Examples:
+    The original rule, verb for verb:
+
+    >>> import jax.numpy as jnp
+    >>> import optax_predict
+    >>> predictor = optax_predict.gradient_predictor(
+    ...     optax_predict.forecasters.momentum(momentum=0.9, history_size=5),
+    ...     optax_predict.horizons.fixed(prediction_steps=4),
+    ...     correction_weight=0.5,
+    ... )
+    >>> state = predictor.init(jnp.zeros(2))
+    >>> pattern = ""
+    >>> for _ in range(12):
+    ...   if predictor.should_compute_full(state):
+    ...     gradients = jnp.ones(2)
+    ...     _, state = predictor.compute_correction(gradients, state)
+    ...     state = predictor.record_gradient(gradients, state)
+    ...     gradients, state = predictor.apply_correction(gradients, state)
+    ...     pattern += "A"
+    ...   else:
+    ...     gradients, state = predictor.predict_gradient(state)
+    ...     pattern += "."
+    >>> print(pattern)
+    AA....A....A
+  """
   forecaster = forecasters.secant() if forecaster is None else forecaster
   horizon = horizons.adaptive() if horizon is None else horizon
   _checks.check_instance(
-      "forecaster", forecaster, _base.Forecaster, "optax_predict.forecasters"
+    "forecaster", forecaster, _base.Forecaster, "optax_predict.forecasters"
   )
   _checks.check_instance(
-      "horizon", horizon, _base.Horizon, "optax_predict.horizons"
+    "horizon", horizon, _base.Horizon, "optax_predict.horizons"
   )
   _checks.check_number("correction_weight", correction_weight)
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
@@ -91,34 +135,39 @@ def gradient_predictor(
   growth = math.inf if horizon.max_growth is None else horizon.max_growth
   keeps_anchor = forecaster.needs_params or has_limits
   corrects = not (
-      isinstance(correction_weight, (int, float)) and correction_weight == 0
+    isinstance(correction_weight, (int, float)) and correction_weight == 0
   )
 
   def init(params):
     _checks.check_params(params)
     dtype = _base.tree_dtype(params)
-    count = lambda: jnp.zeros([], jnp.int32)
-    scalar = lambda: jnp.zeros([], jnp.float32)
+
+    def count():
+      return jnp.zeros([], jnp.int32)
+
+    def scalar():
+      return jnp.zeros([], jnp.float32)
+
     return PredictState(
-        step_count=count(),
-        true_gradient_count=count(),
-        forecast_count=count(),
-        history_size=count(),
-        remaining_steps=count(),
-        planned_steps=count(),
-        elapsed_steps=count(),
-        window_stopped=count(),
-        longest_update=jnp.zeros([], dtype) if has_limits else None,
-        distance=jnp.zeros([], dtype) if has_limits else None,
-        relative_error=scalar(),
-        correlation=scalar(),
-        mean_error=scalar(),
-        recent_error=scalar(),
-        gradient_norm=jnp.zeros([], dtype),
-        horizon_state=horizon.init(),
-        anchor_params=_base.zeros(params) if keeps_anchor else None,
-        gradient_history=forecaster.init(params, history_dtype),
-        accumulated_correction=_base.zeros(params) if corrects else None,
+      step_count=count(),
+      true_gradient_count=count(),
+      forecast_count=count(),
+      history_size=count(),
+      remaining_steps=count(),
+      planned_steps=count(),
+      elapsed_steps=count(),
+      window_stopped=count(),
+      longest_update=jnp.zeros([], dtype) if has_limits else None,
+      distance=jnp.zeros([], dtype) if has_limits else None,
+      relative_error=scalar(),
+      correlation=scalar(),
+      mean_error=scalar(),
+      recent_error=scalar(),
+      gradient_norm=jnp.zeros([], dtype),
+      horizon_state=horizon.init(),
+      anchor_params=_base.zeros(params) if keeps_anchor else None,
+      gradient_history=forecaster.init(params, history_dtype),
+      accumulated_correction=_base.zeros(params) if corrects else None,
     )
 
   def motion(state, params):
@@ -127,19 +176,19 @@ def gradient_predictor(
     _checks.check_present("params", params)
     _checks.check_like("params", params, state.anchor_params)
     displacement = jax.tree.map(
-        lambda x, anchor: _base.widen(x) - _base.widen(anchor),
-        params,
-        state.anchor_params,
+      lambda x, anchor: _base.widen(x) - _base.widen(anchor),
+      params,
+      state.anchor_params,
     )
     return _base.Motion(
-        state.elapsed_steps, displacement, _base.norm(displacement)
+      state.elapsed_steps, displacement, _base.norm(displacement)
     )
 
   def record_gradient(gradients, state, params=None):
     moved = motion(state, params)
     forecast = forecaster.predict(state.gradient_history, moved)
     error, norm, is_finite = _forecast_error(
-        gradients, forecast.gradients, moved, state
+      gradients, forecast.gradients, moved, state
     )
 
     def record(history, anchor):
@@ -147,43 +196,41 @@ def gradient_predictor(
       return history, anchor if anchor is None else params
 
     history, anchor = lax.cond(
-        is_finite,
-        record,
-        lambda *unchanged: unchanged,
-        state.gradient_history,
-        state.anchor_params,
+      is_finite,
+      record,
+      lambda *unchanged: unchanged,
+      state.gradient_history,
+      state.anchor_params,
     )
     steps, horizon_state = horizon.update(error, state.horizon_state)
     recorded = dict(
-        history_size=jnp.minimum(
-            state.history_size + 1, forecaster.history_size
-        ),
-        remaining_steps=steps,
-        planned_steps=steps,
-        elapsed_steps=jnp.ones([], jnp.int32),
-        gradient_norm=norm,
-        horizon_state=horizon_state,
-        **_error_statistics(error, state),
+      history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
+      remaining_steps=steps,
+      planned_steps=steps,
+      elapsed_steps=jnp.ones([], jnp.int32),
+      gradient_norm=norm,
+      horizon_state=horizon_state,
+      **_error_statistics(error, state),
     )
     left_out = {name: getattr(state, name) for name in recorded} | dict(
-        remaining_steps=jnp.zeros([], jnp.int32),
-        planned_steps=jnp.zeros([], jnp.int32),
-        elapsed_steps=optax.safe_increment(state.elapsed_steps),
+      remaining_steps=jnp.zeros([], jnp.int32),
+      planned_steps=jnp.zeros([], jnp.int32),
+      elapsed_steps=optax.safe_increment(state.elapsed_steps),
     )
     return state._replace(
-        step_count=optax.safe_increment(state.step_count),
-        true_gradient_count=optax.safe_increment(state.true_gradient_count),
-        window_stopped=jnp.zeros([], jnp.int32),
-        distance=jnp.zeros_like(state.distance) if has_limits else None,
-        gradient_history=history,
-        anchor_params=anchor,
-        **optax.tree.where(is_finite, recorded, left_out),
+      step_count=optax.safe_increment(state.step_count),
+      true_gradient_count=optax.safe_increment(state.true_gradient_count),
+      window_stopped=jnp.zeros([], jnp.int32),
+      distance=jnp.zeros_like(state.distance) if has_limits else None,
+      gradient_history=history,
+      anchor_params=anchor,
+      **optax.tree.where(is_finite, recorded, left_out),
     )
 
   def predict_gradient(state, params=None, *, may_refuse=False):
     moved = motion(state, params)
     gradients, expected_error = forecaster.predict(
-        state.gradient_history, moved
+      state.gradient_history, moved
     )
     if expected_error is None:
       size = _base.norm(gradients)
@@ -201,7 +248,7 @@ def gradient_predictor(
       # no update is shorter than the distance it added.
       distance = _finite(moved.distance)
       longest_update = jnp.where(
-          state.elapsed_steps <= 1, _finite(growth * distance), longest_update
+        state.elapsed_steps <= 1, _finite(growth * distance), longest_update
       )
       is_too_long = distance - state.distance > longest_update
       if not may_refuse:
@@ -216,12 +263,12 @@ def gradient_predictor(
     remaining = jnp.maximum(state.remaining_steps - 1, 0)
     ends = is_unsure | is_too_long | ~is_finite
     state = state._replace(
-        step_count=_add(state.step_count, is_taken),
-        elapsed_steps=_add(state.elapsed_steps, is_taken),
-        remaining_steps=jnp.where(ends, 0, remaining),
-        window_stopped=(is_too_long | ~is_finite).astype(jnp.int32),
-        longest_update=longest_update,
-        distance=distance,
+      step_count=_add(state.step_count, is_taken),
+      elapsed_steps=_add(state.elapsed_steps, is_taken),
+      remaining_steps=jnp.where(ends, 0, remaining),
+      window_stopped=(is_too_long | ~is_finite).astype(jnp.int32),
+      longest_update=longest_update,
+      distance=distance,
     )
     return _scale(jnp.where(is_finite, scale, 0), gradients), state
 
@@ -231,20 +278,20 @@ def gradient_predictor(
     _checks.check_like("gradients", gradients, forecast)
     was_predicted = (state.elapsed_steps > 1) & (state.history_size > 0)
     correction = optax.tree.sub(
-        jax.tree.map(_base.widen, gradients),
-        jax.tree.map(_base.widen, forecast),
+      jax.tree.map(_base.widen, gradients),
+      jax.tree.map(_base.widen, forecast),
     )
     usable = was_predicted & jnp.isfinite(_base.norm(correction))
     correction = _base.where(usable, correction, _base.zeros(gradients))
     if not corrects:
       return correction, state
     total = _base.cast_like(
-        jax.tree.map(
-            lambda a, c: _base.widen(a) + _base.widen(c),
-            state.accumulated_correction,
-            correction,
-        ),
+      jax.tree.map(
+        lambda a, c: _base.widen(a) + _base.widen(c),
         state.accumulated_correction,
+        correction,
+      ),
+      state.accumulated_correction,
     )
     return correction, state._replace(accumulated_correction=total)
 
@@ -253,29 +300,29 @@ def gradient_predictor(
       return gradients, state
     weight = jnp.asarray(correction_weight, jnp.float32)
     corrected = _base.combine(
-        [jnp.ones([], jnp.float32), weight],
-        [gradients, state.accumulated_correction],
+      [jnp.ones([], jnp.float32), weight],
+      [gradients, state.accumulated_correction],
     )
     cleared = _base.zeros(state.accumulated_correction)
     state = state._replace(accumulated_correction=cleared)
     return _base.cast_like(corrected, gradients), state
 
   return GradientPredictor(
-      init=init,
-      should_compute_full=should_compute_full,
-      record_gradient=record_gradient,
-      predict_gradient=predict_gradient,
-      compute_correction=compute_correction,
-      apply_correction=apply_correction,
-      get_stats=get_stats,
-      reset=reset,
+    init=init,
+    should_compute_full=should_compute_full,
+    record_gradient=record_gradient,
+    predict_gradient=predict_gradient,
+    compute_correction=compute_correction,
+    apply_correction=apply_correction,
+    get_stats=get_stats,
+    reset=reset,
   )
 
 
 def _scale(scale, tree):
   """Scales a tree; 0 gives zeros whatever the tree holds."""
   scaled = jax.tree.map(
-      lambda x: _base.widen(x) * scale.astype(_base.wide_dtype(x)), tree
+    lambda x: _base.widen(x) * scale.astype(_base.wide_dtype(x)), tree
   )
   return _base.where(scale > 0, scaled, _base.zeros(tree))
 
@@ -295,12 +342,14 @@ def _forecast_error(gradients, forecast, moved, state):
   """Compares forecast and true gradient; says whether the latter is usable."""
   wide = jax.tree.map(_base.widen, gradients)
   difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
-  gg, pp, pg, dd = _base.inner_products([
+  gg, pp, pg, dd = _base.inner_products(
+    [
       (gradients, gradients),
       (forecast, forecast),
       (forecast, gradients),
       (difference, difference),
-  ]).astype(state.gradient_norm.dtype)
+    ]
+  ).astype(state.gradient_norm.dtype)
   norm = jnp.sqrt(gg)
   is_finite = jnp.isfinite(norm)
   if moved.distance is not None:
@@ -309,15 +358,15 @@ def _forecast_error(gradients, forecast, moved, state):
   relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
   cosine = pg / jnp.sqrt(pp) / norm
   error = _base.ForecastError(
-      relative_error=jnp.nan_to_num(
-          jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
-      ).astype(jnp.float32),
-      correlation=jnp.clip(
-          jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
-      ).astype(jnp.float32),
-      history_size=state.history_size,
-      window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
-      window_stopped=state.window_stopped,
+    relative_error=jnp.nan_to_num(
+      jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
+    ).astype(jnp.float32),
+    correlation=jnp.clip(
+      jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
+    ).astype(jnp.float32),
+    history_size=state.history_size,
+    window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
+    window_stopped=state.window_stopped,
   )
   return error, norm, is_finite
 
@@ -331,11 +380,11 @@ def _error_statistics(error, state):
   fading = optax.incremental_update(e, state.recent_error, 1 - _RECENT_DECAY)
   recent = jnp.where(state.forecast_count > 0, fading, e)
   updated = dict(
-      forecast_count=count,
-      relative_error=e,
-      correlation=error.correlation,
-      mean_error=mean,
-      recent_error=recent,
+    forecast_count=count,
+    relative_error=e,
+    correlation=error.correlation,
+    mean_error=mean,
+    recent_error=recent,
   )
   kept = {name: getattr(state, name) for name in updated}
   return optax.tree.where(is_forecast, updated, kept)

@@ -67,10 +67,10 @@ def reset(opt_state: Any) -> Any:
 
 
 def fast_forward(
-    tx: optax.GradientTransformation,
-    params: Any,
-    opt_state: Any,
-    **extra_args: Any,
+  tx: optax.GradientTransformation,
+  params: Any,
+  opt_state: Any,
+  **extra_args: Any,
 ) -> tuple[Any, Any]:
   """Takes all predicted steps of the window at once; evaluates no loss.
 
@@ -125,7 +125,7 @@ def fast_forward(
   placeholder = _base.zeros(params)
   # Choosing between two states afterwards costs a pass over both.
   takes_every_step = _is_plain_chain(opt_state) and not any(
-      _has_limits(s) for s in _predict_states(opt_state)
+    _has_limits(s) for s in _predict_states(opt_state)
   )
 
   def body(carry):
@@ -134,34 +134,34 @@ def fast_forward(
     # the loop and keep it.
     params, held = lax.optimization_barrier((params, opt_state))
     updates, new_state = tx.update(
-        placeholder,
-        _attach(live, held),
-        params,
-        is_predicted_step=True,
-        **extra_args,
+      placeholder,
+      _attach(live, held),
+      params,
+      is_predicted_step=True,
+      **extra_args,
     )
     new_state = _stop_after(updates, _detach(new_state))
     taken = optax.apply_updates(params, updates), new_state
     if takes_every_step:
       return taken
     return optax.tree.where(
-        _has_stepped(live, new_state), taken, (params, _end_window(live))
+      _has_stepped(live, new_state), taken, (params, _end_window(live))
     )
 
   params, live = lax.while_loop(
-      lambda carry: ~should_compute_full(carry[1]),
-      body,
-      (params, _detach(opt_state)),
+    lambda carry: ~should_compute_full(carry[1]),
+    body,
+    (params, _detach(opt_state)),
   )
   # Predictors that share an optimizer all see the next true gradient.
   return params, _attach(_end_window(live), opt_state)
 
 
 def value_and_grad(
-    fun: Callable[..., Any],
-    argnums: int | tuple[int, ...] = 0,
-    has_aux: bool = False,
-    holomorphic: bool = False,
+  fun: Callable[..., Any],
+  argnums: int | tuple[int, ...] = 0,
+  has_aux: bool = False,
+  holomorphic: bool = False,
 ) -> Callable[..., Any]:
   """``jax.value_and_grad`` that evaluates only when a true gradient is due.
 
@@ -177,8 +177,9 @@ def value_and_grad(
 
   This form decides on the next step before it knows where that step starts: a
   window in which a forecast is expected to be poor or an update grew too long
-  ends one step later than with :func:`fast_forward`. On CPU, convolutions inside a ``lax.cond`` run many times
-  slower than outside; prefer :func:`fast_forward` there.
+  ends one step later than with :func:`fast_forward`. On CPU, convolutions
+  inside a ``lax.cond`` run many times slower than outside; prefer
+  :func:`fast_forward` there.
 
   Args:
     fun: as for ``jax.value_and_grad``. It is traced twice, evaluated once.
@@ -219,8 +220,8 @@ def value_and_grad(
   def value_and_grad_fn(*args, state=None, skipped=None, **kwargs):
     if state is None:
       raise TypeError(
-          "state= is missing: pass the optimizer state, as in"
-          " value_and_grad(params, batch, state=opt_state)."
+        "state= is missing: pass the optimizer state, as in"
+        " value_and_grad(params, batch, state=opt_state)."
       )
     is_due = should_compute_full(state)
     shapes, gradients = jax.eval_shape(lambda: compute(*args, **kwargs))
@@ -229,12 +230,12 @@ def value_and_grad(
     else:
       _checks.check_like("skipped", skipped, shapes)
       skipped = jax.tree.map(
-          lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes
+        lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes
       )
     return lax.cond(
-        is_due,
-        lambda: compute(*args, **kwargs),
-        lambda: (skipped, _base.zeros(gradients)),
+      is_due,
+      lambda: compute(*args, **kwargs),
+      lambda: (skipped, _base.zeros(gradients)),
     )
 
   return value_and_grad_fn
@@ -243,9 +244,9 @@ def value_and_grad(
 def _nan(path, shape):
   if not jnp.issubdtype(shape.dtype, jnp.inexact):
     raise TypeError(
-        f"fun returns {shape.dtype} at {jax.tree_util.keystr(path)}, which has"
-        " no NaN to say that it was not evaluated. Pass skipped= with what a"
-        " skipped call shall return."
+      f"fun returns {shape.dtype} at {jax.tree_util.keystr(path)}, which has"
+      " no NaN to say that it was not evaluated. Pass skipped= with what a"
+      " skipped call shall return."
     )
   return jnp.full(shape.shape, jnp.nan, shape.dtype)
 
@@ -260,9 +261,9 @@ def _predict_states(opt_state):
   found = [x for x in leaves if _is_state(x)]
   if not found:
     raise ValueError(
-        "the optimizer state holds no PredictState. Build the optimizer with"
-        " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
-        f" its init returns; got {type(opt_state).__name__}."
+      "the optimizer state holds no PredictState. Build the optimizer with"
+      " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
+      f" its init returns; got {type(opt_state).__name__}."
     )
   return found
 
@@ -270,10 +271,10 @@ def _predict_states(opt_state):
 def _map_states(fn, opt_state, *rest):
   """Applies ``fn`` to each predictor's state and keeps all else."""
   return jax.tree.map(
-      lambda x, *others: fn(x, *others) if _is_state(x) else x,
-      opt_state,
-      *rest,
-      is_leaf=_is_state,
+    lambda x, *others: fn(x, *others) if _is_state(x) else x,
+    opt_state,
+    *rest,
+    is_leaf=_is_state,
   )
 
 
@@ -281,31 +282,29 @@ def _map_states(fn, opt_state, *rest):
 # carried cannot be copied.
 def _detach(opt_state):
   return _map_states(
-      lambda s: s._replace(
-          gradient_history=None, anchor_params=None, accumulated_correction=None
-      ),
-      opt_state,
+    lambda s: s._replace(
+      gradient_history=None, anchor_params=None, accumulated_correction=None
+    ),
+    opt_state,
   )
 
 
 def _attach(live, opt_state):
   return _map_states(
-      lambda s, full: s._replace(
-          gradient_history=full.gradient_history,
-          anchor_params=full.anchor_params,
-          accumulated_correction=full.accumulated_correction,
-      ),
-      live,
-      opt_state,
+    lambda s, full: s._replace(
+      gradient_history=full.gradient_history,
+      anchor_params=full.anchor_params,
+      accumulated_correction=full.accumulated_correction,
+    ),
+    live,
+    opt_state,
   )
 
 
 def _is_plain_chain(opt_state):
   """Whether no wrapper stands between the optimizer and its predictors."""
   if type(opt_state) is tuple:
-    return all(
-        _is_plain_chain(s) for s in opt_state if _has_predictor(s)
-    )
+    return all(_is_plain_chain(s) for s in opt_state if _has_predictor(s))
   return _is_state(opt_state)
 
 
@@ -333,15 +332,15 @@ def _stop_after(updates, new_state):
   # Predictors that share an optimizer each saw a part of the update.
   is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
   return _map_states(
-      lambda s: s._replace(
-          remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
-          window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
-      ),
-      new_state,
+    lambda s: s._replace(
+      remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
+      window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
+    ),
+    new_state,
   )
 
 
 def _end_window(live):
   return _map_states(
-      lambda s: s._replace(remaining_steps=jnp.zeros([], jnp.int32)), live
+    lambda s: s._replace(remaining_steps=jnp.zeros([], jnp.int32)), live
   )

@@ -1,6 +1,7 @@
 """The state of a predictor, and what can be read off it alone."""
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,10 +91,10 @@ class PredictorStats(NamedTuple):
   def __str__(self) -> str:
     """One line for a log."""
     return (
-        f"{int(self.total_steps)} steps from {int(self.computed_steps)} true"
-        f" gradients ({float(self.prediction_ratio):.1%} predicted), relative"
-        f" error {float(self.recent_error):.3g}, correlation"
-        f" {float(self.correlation):.3f}, horizon {int(self.horizon)}"
+      f"{int(self.total_steps)} steps from {int(self.computed_steps)} true"
+      f" gradients ({float(self.prediction_ratio):.1%} predicted), relative"
+      f" error {float(self.recent_error):.3g}, correlation"
+      f" {float(self.correlation):.3f}, horizon {int(self.horizon)}"
     )
 
 
@@ -107,15 +108,15 @@ def get_stats(state: PredictState) -> PredictorStats:
   predicted = state.step_count - state.true_gradient_count
   total = jnp.maximum(state.step_count, 1).astype(jnp.float32)
   return PredictorStats(
-      total_steps=state.step_count,
-      computed_steps=state.true_gradient_count,
-      predicted_steps=predicted,
-      prediction_ratio=predicted.astype(jnp.float32) / total,
-      mean_error=state.mean_error,
-      recent_error=state.recent_error,
-      correlation=state.correlation,
-      horizon=state.planned_steps,
-      history_size=state.history_size,
+    total_steps=state.step_count,
+    computed_steps=state.true_gradient_count,
+    predicted_steps=predicted,
+    prediction_ratio=predicted.astype(jnp.float32) / total,
+    mean_error=state.mean_error,
+    recent_error=state.recent_error,
+    correlation=state.correlation,
+    horizon=state.planned_steps,
+    history_size=state.history_size,
   )
 
 

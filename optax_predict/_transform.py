@@ -6,23 +6,71 @@ from jax import lax
 import optax
 
 from optax_predict import _base
-from optax_predict import _checks
 from optax_predict._predictor import gradient_predictor
 
 
 def predict_gradients(
-    forecaster: _base.Forecaster | None = None,
-    horizon: _base.Horizon | None = None,
-    *,
-    correction_weight: float = 0.0,
-    accumulator_dtype: Any = None,
+  forecaster: _base.Forecaster | None = None,
+  horizon: _base.Horizon | None = None,
+  *,
+  correction_weight: float = 0.0,
+  accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """TODO"""
+  """Predicts gradients and asks for a true one only when it is due.
+
+  Put it first in the chain. When a true gradient is due, ``update`` records it
+  and passes it on; otherwise it puts a forecast in its place, whatever gradient
+  it was given: one ``lax.cond`` chooses. What evaluates the loss less often is
+  :func:`fast_forward` or :func:`value_and_grad`.
+
+  The defaults are one setting for all problems. To be careful, lower ``rtol`` of
+  :func:`horizons.adaptive`; to save memory, lower ``memory`` of
+  :func:`forecasters.secant` or set ``accumulator_dtype=jnp.bfloat16``.
+
+  A true gradient that is not finite passes through, for
+  ``optax.apply_if_finite``, and is left out of the history. A forecast that is
+  not finite is never emitted. Gradients of another floating point dtype than the
+  parameters' keep theirs. Parameters must be floating point or complex.
+
+  Args:
+    forecaster: how gradients are predicted; default ``forecasters.secant()``.
+    horizon: how many steps are predicted; default ``horizons.adaptive()``.
+    correction_weight: weight of the accumulated correction, true gradient minus
+      forecast, that is added to a true gradient after predicted steps. 0, the
+      default, keeps none.
+    accumulator_dtype: floating point dtype of the bulk of the history; default
+      each parameter's own.
+
+  Returns:
+    An ``optax.GradientTransformationExtraArgs`` whose state is a
+    :class:`PredictState`. Its ``update`` needs ``params`` unless neither
+    forecaster nor horizon looks at them.
+
+  Raises:
+    TypeError: when built, if ``forecaster`` or ``horizon`` is something else; at
+      ``init``, for parameters that are not floating point or complex.
+    ValueError: when built, if ``correction_weight`` is not finite or
+      ``accumulator_dtype`` is no floating point dtype; at ``update``, if
+      ``params`` is missing or gradients differ from the parameters in structure
+      or shape.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax, optax_predict
+    >>> tx = optax.chain(optax_predict.predict_gradients(), optax.adam(0.1))
+    >>> params = jnp.array([1.0, -2.0])
+    >>> opt_state = tx.init(params)
+    >>> grads = jax.grad(lambda x: jnp.sum(x**2))(params)
+    >>> updates, opt_state = tx.update(grads, opt_state, params)
+    >>> params = optax.apply_updates(params, updates)
+    >>> params, opt_state = optax_predict.fast_forward(tx, params, opt_state)
+    >>> print(optax_predict.get_stats(opt_state).computed_steps)
+    1
+  """
   predictor = gradient_predictor(
-      forecaster,
-      horizon,
-      correction_weight=correction_weight,
-      accumulator_dtype=accumulator_dtype,
+    forecaster,
+    horizon,
+    correction_weight=correction_weight,
+    accumulator_dtype=accumulator_dtype,
   )
 
   def actual(gradients, state, params):
@@ -32,23 +80,25 @@ def predict_gradients(
 
   def predicted(gradients, state, params, may_refuse=False):
     forecast, state = predictor.predict_gradient(
-        state, params, may_refuse=may_refuse
+      state, params, may_refuse=may_refuse
     )
     return _base.cast_like(forecast, gradients), state
 
+  # A transformation further out passes extra arguments on; one that drops them
+  # leaves the cond, which is slower and right.
   def update(
-      updates, state, params=None, *, is_predicted_step=None, **extra_args
+    updates, state, params=None, *, is_predicted_step=None, **extra_args
   ):
     del extra_args
     if is_predicted_step is True:
       return predicted(updates, state, params, may_refuse=True)
     return lax.cond(
-        predictor.should_compute_full(state),
-        actual,
-        predicted,
-        updates,
-        state,
-        params,
+      predictor.should_compute_full(state),
+      actual,
+      predicted,
+      updates,
+      state,
+      params,
     )
 
   return optax.GradientTransformationExtraArgs(predictor.init, update)

@@ -28,7 +28,7 @@ def types(tree):
   """Shape, dtype and weak type of every leaf, with the structure."""
   leaves, structure = jax.tree.flatten(tree)
   return structure, [
-      (x.shape, x.dtype, getattr(x, "weak_type", False)) for x in leaves
+    (x.shape, x.dtype, getattr(x, "weak_type", False)) for x in leaves
   ]
 
 
@@ -36,16 +36,16 @@ def nested(values, dtype="float32"):
   """Packs 7 numbers into a nested tree with a scalar and a None."""
   v = [jnp.asarray(values[i], dtype) for i in range(7)]
   return {
-      "layer": {"kernel": jnp.stack(v[:4]).reshape(2, 2), "bias": v[4]},
-      "rest": (jnp.stack(v[5:]), None, jnp.zeros((0, 3), dtype)),
+    "layer": {"kernel": jnp.stack(v[:4]).reshape(2, 2), "bias": v[4]},
+    "rest": (jnp.stack(v[5:]), None, jnp.zeros((0, 3), dtype)),
   }
 
 
 def flat(tree):
   """The inverse of ``nested``, as float64."""
   leaves = [
-      tree["layer"]["kernel"],
-      tree["layer"]["bias"],
-      tree["rest"][0],
+    tree["layer"]["kernel"],
+    tree["layer"]["bias"],
+    tree["rest"][0],
   ]
   return np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves])

@@ -5,8 +5,9 @@ import re
 import jax
 import jax.numpy as jnp
 import optax
-import optax_predict
 import pytest
+
+import optax_predict
 
 # A size no other array in the program has.
 SIZE = 10_007
@@ -18,19 +19,19 @@ def params(leaves):
 
 def optimizer(forecaster, horizon=None):
   return optax.chain(
-      optax_predict.predict_gradients(forecaster, horizon), optax.adam(1e-3)
+    optax_predict.predict_gradients(forecaster, horizon), optax.adam(1e-3)
   )
 
 
 def compile_fast_forward(tx, leaves):
   p = params(leaves)
   return (
-      jax.jit(
-          lambda p, s: optax_predict.fast_forward(tx, p, s),
-          donate_argnums=(0, 1),
-      )
-      .lower(p, tx.init(p))
-      .compile()
+    jax.jit(
+      lambda p, s: optax_predict.fast_forward(tx, p, s),
+      donate_argnums=(0, 1),
+    )
+    .lower(p, tx.init(p))
+    .compile()
   )
 
 
@@ -49,7 +50,7 @@ def copies_in_loop(text):
 @pytest.mark.parametrize("leaves", [1, 10])
 def test_momentum_copies_nothing_on_predicted_steps(leaves):
   tx = optimizer(
-      optax_predict.forecasters.momentum(), optax_predict.horizons.fixed()
+    optax_predict.forecasters.momentum(), optax_predict.horizons.fixed()
   )
   compiled = compile_fast_forward(tx, leaves)
   assert copies_in_loop(compiled.as_text()) == 0
@@ -83,7 +84,7 @@ def test_whole_step_exports(platform, form):
 
   p = params(2)
   exported = jax.export.export(jax.jit(step), platforms=[platform])(
-      p, tx.init(p)
+    p, tx.init(p)
   )
   assert exported.platforms == (platform,)
   assert len(exported.mlir_module()) > 1000

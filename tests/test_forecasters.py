@@ -5,28 +5,26 @@ from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax_predict
 import pytest
 
+import optax_predict
 from tests import helpers
 
 FORECASTERS = {
-    "momentum": optax_predict.forecasters.momentum(),
-    "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
-    "secant": optax_predict.forecasters.secant(memory=3),
+  "momentum": optax_predict.forecasters.momentum(),
+  "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
+  "secant": optax_predict.forecasters.secant(memory=3),
 }
-
-
 
 
 def compiled(forecaster):
   predictor = optax_predict.gradient_predictor(
-      forecaster,
-      optax_predict.horizons.fixed(prediction_steps=1, min_correlation=-1.0),
+    forecaster,
+    optax_predict.horizons.fixed(prediction_steps=1, min_correlation=-1.0),
   )
   return predictor._replace(
-      record_gradient=jax.jit(predictor.record_gradient),
-      predict_gradient=jax.jit(predictor.predict_gradient),
+    record_gradient=jax.jit(predictor.record_gradient),
+    predict_gradient=jax.jit(predictor.predict_gradient),
   )
 
 
@@ -82,9 +80,9 @@ def test_constant_gradient_is_reproduced(predictor, dtype):
 
 @hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 @hypothesis.given(
-    name=st.sampled_from(sorted(FORECASTERS)),
-    seed=st.integers(0, 1000),
-    exponent=st.integers(-20, 20),
+  name=st.sampled_from(sorted(FORECASTERS)),
+  seed=st.integers(0, 1000),
+  exponent=st.integers(-20, 20),
 )
 def test_scaling_the_gradients_scales_the_forecast(name, seed, exponent):
   predictor = PREDICTORS[name]
@@ -93,7 +91,7 @@ def test_scaling_the_gradients_scales_the_forecast(name, seed, exponent):
   _, forecast = feed(predictor, trees(gradients), trees(points))
   _, scaled = feed(predictor, trees(scale * gradients), trees(points))
   helpers.assert_close(
-      helpers.flat(scaled), scale * helpers.flat(forecast), scale=100
+    helpers.flat(scaled), scale * helpers.flat(forecast), scale=100
   )
 
 
@@ -106,11 +104,9 @@ def test_leaves_may_come_in_any_order(predictor):
 
   _, forecast = feed(predictor, split(gradients), split(points))
   _, permuted = feed(
-      predictor, split(gradients[:, order]), split(points[:, order])
+    predictor, split(gradients[:, order]), split(points[:, order])
   )
-  helpers.assert_close(
-      np.array(permuted), np.array(forecast)[order], scale=100
-  )
+  helpers.assert_close(np.array(permuted), np.array(forecast)[order], scale=100)
 
 
 def test_history_size_counts_up_to_its_capacity(predictor):

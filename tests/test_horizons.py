@@ -2,17 +2,18 @@
 
 import jax.numpy as jnp
 import numpy as np
-import optax_predict
 import pytest
+
+import optax_predict
 
 
 def error(relative=0.1, correlation=0.9, size=2, steps=1, stopped=0):
   return optax_predict.ForecastError(
-      relative_error=jnp.float32(relative),
-      correlation=jnp.float32(correlation),
-      history_size=jnp.int32(size),
-      window_steps=jnp.int32(steps),
-      window_stopped=jnp.int32(stopped),
+    relative_error=jnp.float32(relative),
+    correlation=jnp.float32(correlation),
+    history_size=jnp.int32(size),
+    window_steps=jnp.int32(steps),
+    window_stopped=jnp.int32(stopped),
   )
 
 
@@ -28,14 +29,17 @@ def lengths(horizon, errors):
 
 def test_fixed():
   horizon = optax_predict.horizons.fixed(3, min_correlation=0.5)
-  assert lengths(horizon, [
+  assert lengths(
+    horizon,
+    [
       error(size=0),
       error(size=1),
       error(correlation=0.5),
       error(correlation=0.49),
       error(correlation=-1.0),
       error(correlation=1.0),
-  ]) == [0, 3, 3, 0, 0, 3]
+    ],
+  ) == [0, 3, 3, 0, 0, 3]
 
 
 def test_adaptive_doubles_while_forecasts_are_good():

@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
+
 import optax_predict
 from optax_predict import forecasters
 from optax_predict import horizons
-import pytest
 
 
-@pytest.mark.parametrize("build, message", [
+@pytest.mark.parametrize(
+  "build, message",
+  [
     (lambda: forecasters.momentum(np.nan), "momentum must be finite, got nan"),
     (lambda: forecasters.momentum(np.inf), "momentum must be finite, got inf"),
     (lambda: forecasters.momentum("fast"), "must be a number, got 'fast'"),
@@ -19,7 +22,10 @@ import pytest
     (lambda: forecasters.secant(0), "memory must be at least 1, got 0"),
     (lambda: forecasters.secant(-3), "memory must be at least 1, got -3"),
     (lambda: forecasters.secant(True), "must be an integer, got True"),
-    (lambda: forecasters.secant(damping=-1.0), r"damping must be in \[0, inf\]"),
+    (
+      lambda: forecasters.secant(damping=-1.0),
+      r"damping must be in \[0, inf\]",
+    ),
     (lambda: forecasters.secant(ridge=0.0), r"ridge must be in \(0, inf\)"),
     (lambda: forecasters.secant(ridge_growth=0.5), "ridge_growth must be in"),
     (lambda: horizons.fixed(0), "prediction_steps must be at least 1, got 0"),
@@ -30,18 +36,19 @@ import pytest
     (lambda: horizons.adaptive(max_steps=0), "max_steps must be at least 1"),
     (lambda: horizons.adaptive(max_growth=0.5), "max_growth must be in"),
     (
-        lambda: optax_predict.predict_gradients(correction_weight=np.inf),
-        "correction_weight must be finite, got inf",
+      lambda: optax_predict.predict_gradients(correction_weight=np.inf),
+      "correction_weight must be finite, got inf",
     ),
     (
-        lambda: optax_predict.predict_gradients(accumulator_dtype="int32"),
-        "accumulator_dtype must be a floating point dtype, got 'int32'",
+      lambda: optax_predict.predict_gradients(accumulator_dtype="int32"),
+      "accumulator_dtype must be a floating point dtype, got 'int32'",
     ),
     (
-        lambda: optax_predict.predict_gradients(accumulator_dtype="half-ish"),
-        "accumulator_dtype must be a dtype, got 'half-ish'",
+      lambda: optax_predict.predict_gradients(accumulator_dtype="half-ish"),
+      "accumulator_dtype must be a dtype, got 'half-ish'",
     ),
-])
+  ],
+)
 def test_options_are_checked_when_built(build, message):
   with pytest.raises(ValueError, match=message):
     build()
@@ -67,18 +74,21 @@ def test_missing_params_are_named():
     tx.update(params, tx.init(params))
 
 
-@pytest.mark.parametrize("forecaster", [
-    forecasters.momentum(), forecasters.secant(2)
-])
-@pytest.mark.parametrize("gradients, message", [
+@pytest.mark.parametrize(
+  "forecaster", [forecasters.momentum(), forecasters.secant(2)]
+)
+@pytest.mark.parametrize(
+  "gradients, message",
+  [
     ({"a": jnp.ones(4), "b": jnp.ones(2)}, r"\['a'\] has shape \(4,\)"),
     ({"a": jnp.ones(3)}, r"\['b'\] is missing"),
     (
-        {"a": jnp.ones(3), "b": jnp.ones(2), "c": jnp.ones(1)},
-        r"\['c'\] is not in the state",
+      {"a": jnp.ones(3), "b": jnp.ones(2), "c": jnp.ones(1)},
+      r"\['c'\] is not in the state",
     ),
     ([jnp.ones(3), jnp.ones(2)], "is missing|is not in the state"),
-])
+  ],
+)
 def test_gradients_must_fit_the_state(forecaster, gradients, message):
   tx = optax_predict.predict_gradients(forecaster)
   params = {"a": jnp.ones(3), "b": jnp.ones(2)}
@@ -98,15 +108,13 @@ def test_params_must_fit_the_state():
 def test_hyperparameters_can_be_injected():
   def make(learning_rate, rtol, momentum):
     return optax.chain(
-        optax_predict.predict_gradients(
-            forecasters.momentum(momentum), horizons.adaptive(rtol)
-        ),
-        optax.sgd(learning_rate),
+      optax_predict.predict_gradients(
+        forecasters.momentum(momentum), horizons.adaptive(rtol)
+      ),
+      optax.sgd(learning_rate),
     )
 
-  tx = optax.inject_hyperparams(make)(
-      learning_rate=0.1, rtol=0.5, momentum=0.9
-  )
+  tx = optax.inject_hyperparams(make)(learning_rate=0.1, rtol=0.5, momentum=0.9)
   params = {"a": jnp.ones(3)}
   state = tx.init(params)
 

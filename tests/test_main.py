@@ -7,18 +7,19 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
+
 from optax_predict import __main__ as cli
 from optax_predict._demo import report
 from optax_predict._demo import runs
 from optax_predict._demo import tasks
-import pytest
 
 
 def run(*arguments):
   return subprocess.run(
-      [sys.executable, "-m", "optax_predict", *arguments],
-      capture_output=True,
-      text=True,
+    [sys.executable, "-m", "optax_predict", *arguments],
+    capture_output=True,
+    text=True,
   )
 
 
@@ -29,21 +30,24 @@ def test_help_names_every_option():
     assert option in done.stdout
 
 
-@pytest.mark.parametrize("arguments, message", [
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
     (["--task", "cheese"], "argument --task: invalid choice: 'cheese'"),
     (["--seed", "-1"], "'-1' is not a whole number >= 0"),
     (["--seed", "x"], "'x' is not a whole number >= 0"),
     (["--out", str(pathlib.Path(__file__))], "is not a folder"),
     (["--nonsense"], "unrecognized arguments: --nonsense"),
-])
+  ],
+)
 def test_wrong_values_get_one_line_and_code_2(arguments, message, capsys):
   with pytest.raises(SystemExit) as stop:
     cli.main(arguments)
   assert stop.value.code == 2
   errors = [
-      line
-      for line in capsys.readouterr().err.splitlines()
-      if line.startswith("python -m optax_predict: error:")
+    line
+    for line in capsys.readouterr().err.splitlines()
+    if line.startswith("python -m optax_predict: error:")
   ]
   assert len(errors) == 1 and message in errors[0]
 
@@ -67,7 +71,7 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
     return runs.Run(0.1, np.array(losses), np.zeros(3, int), 0, losses[-1], 1.0)
 
   summary = report.summarize(
-      task, "adam", [result([4.0, 2.0, 1.0])], [result([4.0, 3.0, np.inf])]
+    task, "adam", [result([4.0, 2.0, 1.0])], [result([4.0, 3.0, np.inf])]
   )
   line = report.table([summary]).splitlines()[2]
   assert line.split()[:1] == ["hill"] and " - " in line

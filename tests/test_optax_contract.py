@@ -8,14 +8,17 @@ import pathlib
 
 import optax
 from optax import contrib
-import optax_predict
 import pytest
+
+import optax_predict
 
 # optax's tests use its own deprecated names.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 _NAME = "predictive_sgd"
-_ENTRY = f"    {{'opt_name': '{_NAME}', 'opt_kwargs': {{'learning_rate': 1e-3}}}},\n"
+_ENTRY = (
+  f"    {{'opt_name': '{_NAME}', 'opt_kwargs': {{'learning_rate': 1e-3}}}},\n"
+)
 _TABLE = "_MAIN_OPTIMIZERS_UNDER_TEST = [\n"
 _ONLY_OURS = f"""
 _MAIN_OPTIMIZERS_UNDER_TEST = _ALL_OPTIMIZERS_UNDER_TEST = tuple(
@@ -27,7 +30,7 @@ class ContribTest("""
 
 def predictive_sgd(learning_rate):
   return optax.chain(
-      optax_predict.predict_gradients(), optax.sgd(learning_rate)
+    optax_predict.predict_gradients(), optax.sgd(learning_rate)
   )
 
 
@@ -50,7 +53,6 @@ with pytest.MonkeyPatch.context() as _patch:
 
 
 class TestOptaxContract(_module.ContribTest):
-
   @pytest.fixture(autouse=True)
   def _listed(self, monkeypatch):
     monkeypatch.setattr(contrib, _NAME, predictive_sgd, raising=False)

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax_predict
 import pytest
 
+import optax_predict
 from tests import helpers
 
 
@@ -99,9 +99,9 @@ def run_reference(rule, sequence):
 
 def make_predictor(momentum=0.9, steps=4, min_correlation=0.8, weight=0.5):
   return optax_predict.gradient_predictor(
-      optax_predict.forecasters.momentum(momentum, history_size=5),
-      optax_predict.horizons.fixed(steps, min_correlation),
-      correction_weight=weight,
+    optax_predict.forecasters.momentum(momentum, history_size=5),
+    optax_predict.horizons.fixed(steps, min_correlation),
+    correction_weight=weight,
   )
 
 
@@ -123,13 +123,16 @@ def step(predictor, state, actual):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("momentum, steps, min_correlation, weight", [
+@pytest.mark.parametrize(
+  "momentum, steps, min_correlation, weight",
+  [
     (0.9, 4, 0.8, 0.5),
     (0.0, 1, -1.0, 1.0),
     (1.5, 7, 0.99, 0.25),
-])
+  ],
+)
 def test_verbs_equal_numpy_reading(
-    dtype, seed, momentum, steps, min_correlation, weight
+  dtype, seed, momentum, steps, min_correlation, weight
 ):
   sequence = irregular_sequence(seed, 60)
   with jax.enable_x64(dtype == "float64"):
@@ -143,17 +146,17 @@ def test_verbs_equal_numpy_reading(
     state = predictor.init(trees[0])
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *trees)
     state, (gradients, correction, due) = jax.jit(
-        lambda state, xs: jax.lax.scan(
-            lambda s, x: step(predictor, s, x), state, xs
-        )
+      lambda state, xs: jax.lax.scan(
+        lambda s, x: step(predictor, s, x), state, xs
+      )
     )(state, stacked)
     unstacked = [
-        helpers.flat(jax.tree.map(lambda x, i=i: x[i], gradients))
-        for i in range(len(sequence))
+      helpers.flat(jax.tree.map(lambda x, i=i: x[i], gradients))
+      for i in range(len(sequence))
     ]
     corrected = [
-        helpers.flat(jax.tree.map(lambda x, i=i: x[i], correction))
-        for i in np.flatnonzero(due)
+      helpers.flat(jax.tree.map(lambda x, i=i: x[i], correction))
+      for i in np.flatnonzero(due)
     ]
     stats = predictor.get_stats(state)
     assert "".join("A" if d else "." for d in due) == pattern
@@ -165,13 +168,13 @@ def test_verbs_equal_numpy_reading(
     np.testing.assert_allclose(stats.prediction_ratio, share, rtol=1e-6)
     tolerance = 3e-2 if dtype == "bfloat16" else 1e-4
     np.testing.assert_allclose(
-        stats.mean_error, np.mean(rule.errors), rtol=tolerance
+      stats.mean_error, np.mean(rule.errors), rtol=tolerance
     )
     np.testing.assert_allclose(
-        stats.correlation, rule.correlation, rtol=tolerance
+      stats.correlation, rule.correlation, rtol=tolerance
     )
     for leaf, like in zip(
-        jax.tree.leaves(gradients), jax.tree.leaves(trees[0]), strict=True
+      jax.tree.leaves(gradients), jax.tree.leaves(trees[0]), strict=True
     ):
       assert leaf.dtype == like.dtype
 

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax_predict
 import pytest
 
+import optax_predict
 from tests import helpers
 
 
@@ -40,10 +40,7 @@ class DenseSecant:
     largest = np.linalg.norm(y, axis=1).max()
     symmetric = s.T @ inverse @ (y @ r)
     forecast = (
-        self.gradients[-1]
-        + y.T @ c
-        + symmetric
-        + self.damping * largest * r
+      self.gradients[-1] + y.T @ c + symmetric + self.damping * largest * r
     )
     return forecast, largest * np.linalg.norm(r)
 
@@ -115,15 +112,19 @@ def test_equals_dense_formulas(memory, dtype):
       wanted, error = dense.predict(x)
       scale = 100 if dtype == "float32" else 1e3
       helpers.assert_close(
-          helpers.flat(forecast.gradients), wanted, dtype, scale
+        helpers.flat(forecast.gradients), wanted, dtype, scale
       )
       if i > 1:
         np.testing.assert_allclose(
-            forecast.expected_error, error, rtol=helpers.RTOL[dtype] * 1e3
+          forecast.expected_error, error, rtol=helpers.RTOL[dtype] * 1e3
         )
       dense.observe(x, g)
-      history = observe(history=history, gradients=helpers.nested(g, dtype),
-                        motion=motion, forecast=forecast)
+      history = observe(
+        history=history,
+        gradients=helpers.nested(g, dtype),
+        motion=motion,
+        forecast=forecast,
+      )
       last = x
 
 
@@ -132,18 +133,16 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
   rng = np.random.default_rng(0)
   matrix = rng.normal(size=(3, 3))
   hessian = matrix @ matrix.T + np.eye(3)
-  forecaster = optax_predict.forecasters.secant(
-      3, ridge=1e-6, ridge_growth=1.0
-  )
+  forecaster = optax_predict.forecasters.secant(3, ridge=1e-6, ridge_growth=1.0)
   predictor = optax_predict.gradient_predictor(
-      forecaster, optax_predict.horizons.fixed(1, -1.0)
+    forecaster, optax_predict.horizons.fixed(1, -1.0)
   )
   state = predictor.init(jnp.zeros(3))
   points = np.cumsum(np.eye(4, 3, k=-1) + 0.1 * rng.normal(size=(4, 3)), axis=0)
   for x in points:
     gradient = jnp.asarray(hessian @ x + 1, jnp.float32)
     state = predictor.record_gradient(
-        gradient, state, jnp.asarray(x, jnp.float32)
+      gradient, state, jnp.asarray(x, jnp.float32)
     )
   x = points[-1] + rng.normal(size=3)
   forecast, _ = predictor.predict_gradient(state, jnp.asarray(x, jnp.float32))
@@ -171,7 +170,7 @@ def test_bfloat16_history_predicts_nearly_as_well():
     record = jax.jit(predictor.record_gradient)
     for x, g in walk(3, 30):
       state = record(
-          jnp.asarray(g, jnp.float32), state, jnp.asarray(x, jnp.float32)
+        jnp.asarray(g, jnp.float32), state, jnp.asarray(x, jnp.float32)
       )
     errors[dtype] = float(predictor.get_stats(state).mean_error)
   assert errors[jnp.bfloat16] < 1.5 * errors[None]

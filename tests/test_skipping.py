@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax_predict
 import pytest
 
+import optax_predict
 from tests import helpers
 
 WEIGHTS = jnp.array([1.0, 0.3, 0.1, 0.03])
@@ -24,8 +24,8 @@ def optimizer(forecaster=None, horizon=None, base=None):
   if forecaster is None:
     forecaster = optax_predict.forecasters.secant(memory=4)
   return optax.chain(
-      optax_predict.predict_gradients(forecaster, horizon),
-      optax.sgd(0.9) if base is None else base,
+    optax_predict.predict_gradients(forecaster, horizon),
+    optax.sgd(0.9) if base is None else base,
   )
 
 
@@ -56,7 +56,7 @@ def fast_forward_run(tx, params, calls, loss=loss_fn, **extra):
     return (params, state), at
 
   return jax.jit(
-      lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=calls)
+    lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=calls)
   )(params)
 
 
@@ -72,7 +72,7 @@ def per_step_run(tx, params, steps, loss=loss_fn):
     return (optax.apply_updates(params, updates), state), (params, due, value)
 
   return jax.jit(
-      lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=steps)
+    lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=steps)
   )(params)
 
 
@@ -88,13 +88,16 @@ def test_loss_is_evaluated_once_per_true_gradient(form):
   assert int(stats.total_steps) == total
 
 
-@pytest.mark.parametrize("forecaster", [
+@pytest.mark.parametrize(
+  "forecaster",
+  [
     optax_predict.forecasters.momentum(),
     optax_predict.forecasters.secant(memory=3),
-])
-@pytest.mark.parametrize("base", [
-    optax.sgd(0.3), optax.sgd(0.1, momentum=0.9), optax.adam(0.1)
-])
+  ],
+)
+@pytest.mark.parametrize(
+  "base", [optax.sgd(0.3), optax.sgd(0.1, momentum=0.9), optax.adam(0.1)]
+)
 @pytest.mark.parametrize("steps", [1, 4])
 def test_forms_agree_with_a_fixed_horizon(forecaster, base, steps):
   horizon = optax_predict.horizons.fixed(steps, min_correlation=-1.0)
@@ -105,7 +108,7 @@ def test_forms_agree_with_a_fixed_horizon(forecaster, base, steps):
   assert total == 8 + 7 * steps
   (params2, state2), (path, due, _) = per_step_run(tx, start(), total)
   np.testing.assert_array_equal(
-      np.flatnonzero(due), [0, *range(1, total, steps + 1)]
+    np.flatnonzero(due), [0, *range(1, total, steps + 1)]
   )
   helpers.assert_close(params2, params, scale=10)
   at_true = jax.tree.map(lambda x: x[np.flatnonzero(due)], path)
@@ -140,7 +143,7 @@ def test_prediction_saves_true_gradients():
 
   def plain(params, _):
     return optax.apply_updates(
-        params, base.update(jax.grad(loss_fn)(params), base.init(params))[0]
+      params, base.update(jax.grad(loss_fn)(params), base.init(params))[0]
     ), loss_fn(params)
 
   _, losses = jax.lax.scan(plain, start(), None, length=200)
@@ -168,7 +171,7 @@ def test_value_and_grad_takes_what_jax_takes():
 def not_due(params):
   """A state in the middle of a window."""
   tx = optax_predict.predict_gradients(
-      optax_predict.forecasters.momentum(), optax_predict.horizons.fixed()
+    optax_predict.forecasters.momentum(), optax_predict.horizons.fixed()
   )
   state = tx.init(params)
   for _ in range(2):
@@ -214,11 +217,11 @@ def test_state_must_be_passed_and_hold_a_predictor():
     fn(start())
   other = optax.adam(1e-3).init(start())
   for call in (
-      lambda: fn(start(), state=other),
-      lambda: optax_predict.should_compute_full(other),
-      lambda: optax_predict.get_stats(other),
-      lambda: optax_predict.reset(other),
-      lambda: optax_predict.fast_forward(optax.adam(1e-3), start(), other),
+    lambda: fn(start(), state=other),
+    lambda: optax_predict.should_compute_full(other),
+    lambda: optax_predict.get_stats(other),
+    lambda: optax_predict.reset(other),
+    lambda: optax_predict.fast_forward(optax.adam(1e-3), start(), other),
   ):
     with pytest.raises(ValueError, match="holds no PredictState"):
       call()
@@ -243,15 +246,19 @@ def every_other(step):
   return step % 2 == 0
 
 
-@pytest.mark.parametrize("wrap", [
+@pytest.mark.parametrize(
+  "wrap",
+  [
     lambda: optax.MultiSteps(optimizer(), every_k_schedule=2),
     lambda: optax.chain(
-        optax.conditionally_transform(
-            optax_predict.predict_gradients(), every_other
-        ),
-        optax.sgd(0.9),
+      optax.conditionally_transform(
+        optax_predict.predict_gradients(), every_other
+      ),
+      optax.sgd(0.9),
     ),
-], ids=["MultiSteps", "conditionally_transform"])
+  ],
+  ids=["MultiSteps", "conditionally_transform"],
+)
 def test_wrapper_that_holds_steps_back_ends_the_window(wrap):
   tx = wrap()
 
@@ -271,15 +278,15 @@ def test_wrapper_that_holds_steps_back_ends_the_window(wrap):
 
 def test_several_predictors_share_an_optimizer():
   tx = optax.partition(
-      {
-          "fast": optimizer(base=optax.sgd(0.5)),
-          "slow": optimizer(
-              optax_predict.forecasters.momentum(),
-              optax_predict.horizons.fixed(2),
-              optax.adam(0.05),
-          ),
-      },
-      {"a": "fast", "b": "slow"},
+    {
+      "fast": optimizer(base=optax.sgd(0.5)),
+      "slow": optimizer(
+        optax_predict.forecasters.momentum(),
+        optax_predict.horizons.fixed(2),
+        optax.adam(0.05),
+      ),
+    },
+    {"a": "fast", "b": "slow"},
   )
 
   def loss(params):
@@ -297,9 +304,9 @@ def test_explosive_updates_end_the_window():
   """An optimizer whose steps grow is stopped after the first long one."""
   growing = optax.scale_by_schedule(lambda count: -0.01 * 3.0**count)
   tx = optimizer(
-      optax_predict.forecasters.momentum(),
-      optax_predict.horizons.adaptive(max_growth=2.0),
-      growing,
+    optax_predict.forecasters.momentum(),
+    optax_predict.horizons.adaptive(max_growth=2.0),
+    growing,
   )
 
   def constant(params):

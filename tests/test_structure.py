@@ -11,16 +11,16 @@ PACKAGE = pathlib.Path(optax_predict.__file__).parent
 
 # What a module may import from this package.
 LAYERS = [
-    {"_checks"},
-    {"_base"},
-    {"forecasters", "horizons"},
-    {"_state"},
-    {"_predictor"},
-    {"_transform"},
-    {"_skipping"},
-    {"__init__"},
-    {"_demo"},
-    {"__main__"},
+  {"_checks"},
+  {"_base"},
+  {"forecasters", "horizons"},
+  {"_state"},
+  {"_predictor"},
+  {"_transform"},
+  {"_skipping"},
+  {"__init__"},
+  {"_demo"},
+  {"__main__"},
 ]
 
 
@@ -58,7 +58,7 @@ def test_forecasters_do_not_know_each_other():
 
 def test_runtime_needs_only_jax_and_optax():
   code = (
-      "import sys, optax_predict;"
-      "assert not {'flax', 'matplotlib', 'sklearn', 'tqdm'} & set(sys.modules)"
+    "import sys, optax_predict;"
+    "assert not {'flax', 'matplotlib', 'sklearn', 'tqdm'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

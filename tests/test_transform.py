@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax_predict
 import pytest
 
+import optax_predict
 from tests import helpers
 
 FORECASTERS = {
-    "momentum": optax_predict.forecasters.momentum,
-    "secant": functools.partial(optax_predict.forecasters.secant, memory=3),
+  "momentum": optax_predict.forecasters.momentum,
+  "secant": functools.partial(optax_predict.forecasters.secant, memory=3),
 }
 HORIZONS = {
-    "fixed": optax_predict.horizons.fixed,
-    "adaptive": optax_predict.horizons.adaptive,
+  "fixed": optax_predict.horizons.fixed,
+  "adaptive": optax_predict.horizons.adaptive,
 }
 
 
@@ -63,10 +63,8 @@ def run(tx, params, steps, loss=loss_fn):
 
 def test_state_keeps_its_types_and_compiles_once(forecaster, horizon):
   tx = optax.chain(
-      optax_predict.predict_gradients(
-          forecaster, horizon, correction_weight=0.5
-      ),
-      optax.adam(0.05),
+    optax_predict.predict_gradients(forecaster, horizon, correction_weight=0.5),
+    optax.adam(0.05),
   )
   params, state, step = run(tx, start(), 40)
   assert step._cache_size() == 1
@@ -81,7 +79,7 @@ def test_state_keeps_its_types_and_compiles_once(forecaster, horizon):
 def test_dtype_of_parameters_is_kept(forecaster, horizon, dtype):
   with jax.enable_x64(dtype == "float64"):
     tx = optax.chain(
-        optax_predict.predict_gradients(forecaster, horizon), optax.sgd(0.5)
+      optax_predict.predict_gradients(forecaster, horizon), optax.sgd(0.5)
     )
     params, state, _ = run(tx, start(dtype), 20)
     for leaf in jax.tree.leaves(params):
@@ -96,7 +94,7 @@ def test_gradients_of_another_dtype_keep_theirs(forecaster, horizon):
   state = tx.init(params)
   for i in range(12):
     gradients = jax.tree.map(
-        lambda x, i=i: (x * 0.9**i).astype(jnp.bfloat16), params
+      lambda x, i=i: (x * 0.9**i).astype(jnp.bfloat16), params
     )
     updates, state = tx.update(gradients, state, params)
     for leaf in jax.tree.leaves(updates):
@@ -106,7 +104,7 @@ def test_gradients_of_another_dtype_keep_theirs(forecaster, horizon):
 
 def test_true_gradients_pass_unchanged(forecaster):
   tx = optax_predict.predict_gradients(
-      forecaster, optax_predict.horizons.fixed(prediction_steps=3)
+    forecaster, optax_predict.horizons.fixed(prediction_steps=3)
   )
   params = start()
   state = tx.init(params)
@@ -137,7 +135,7 @@ def test_predicted_steps_ignore_the_gradient_passed(forecaster, horizon):
     value = 1.0 if due else 1e30
     updates, state = tx.update({"a": jnp.full(3, value)}, state, params)
     params = optax.apply_updates(
-        params, jax.tree.map(lambda u: -0.01 * u, updates)
+      params, jax.tree.map(lambda u: -0.01 * u, updates)
     )
     assert float(jnp.max(jnp.abs(updates["a"]))) < 10
   assert int(optax_predict.get_stats(state).predicted_steps) > 0
@@ -145,7 +143,7 @@ def test_predicted_steps_ignore_the_gradient_passed(forecaster, horizon):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_bad_gradient_passes_but_never_enters_the_history(
-    forecaster, horizon, bad
+  forecaster, horizon, bad
 ):
   tx = optax_predict.predict_gradients(forecaster, horizon)
   params = {"a": jnp.linspace(1.0, 2.0, 4)}
@@ -165,13 +163,13 @@ def test_bad_gradient_passes_but_never_enters_the_history(
       np.testing.assert_array_equal(updates["a"], gradients["a"])
     if is_bad:
       jax.tree.map(
-          np.testing.assert_array_equal, state.gradient_history, history
+        np.testing.assert_array_equal, state.gradient_history, history
       )
       assert bool(optax_predict.should_compute_full(state))
     helpers.assert_finite(state)
     if np.all(np.abs(updates["a"]) < 1e10):
       params = optax.apply_updates(
-          params, jax.tree.map(lambda u: -0.1 * u, updates)
+        params, jax.tree.map(lambda u: -0.1 * u, updates)
       )
   assert seen > 1
   assert int(optax_predict.get_stats(state).predicted_steps) > 0
@@ -180,15 +178,13 @@ def test_bad_gradient_passes_but_never_enters_the_history(
 def test_non_finite_forecast_is_never_emitted(horizon):
   def predict(history, motion):
     del motion
-    return optax_predict.Forecast(
-        jax.tree.map(lambda g: g * jnp.nan, history)
-    )
+    return optax_predict.Forecast(jax.tree.map(lambda g: g * jnp.nan, history))
 
   broken = optax_predict.Forecaster(
-      init=lambda params, dtype: jax.tree.map(jnp.zeros_like, params),
-      observe=lambda gradients, history, motion, forecast: gradients,
-      predict=predict,
-      history_size=2,
+    init=lambda params, dtype: jax.tree.map(jnp.zeros_like, params),
+    observe=lambda gradients, history, motion, forecast: gradients,
+    predict=predict,
+    history_size=2,
   )
   predictor = optax_predict.gradient_predictor(broken, horizon)
   state = predictor.init(jnp.ones(3))
@@ -209,19 +205,19 @@ def test_adaptive_window_limits_growth(factor, longest):
     return 1 + (factor - 1) * (steps == 5)
 
   exploding = optax_predict.Forecaster(
-      init=lambda params, dtype: jax.tree.map(jnp.zeros_like, params),
-      observe=lambda gradients, history, motion, forecast: gradients,
-      # Exact at the true gradients, wrong between them.
-      predict=lambda history, motion: optax_predict.Forecast(
-          jax.tree.map(lambda g: g * wrong(motion.steps), history)
-      ),
-      history_size=2,
+    init=lambda params, dtype: jax.tree.map(jnp.zeros_like, params),
+    observe=lambda gradients, history, motion, forecast: gradients,
+    # Exact at the true gradients, wrong between them.
+    predict=lambda history, motion: optax_predict.Forecast(
+      jax.tree.map(lambda g: g * wrong(motion.steps), history)
+    ),
+    history_size=2,
   )
   tx = optax.chain(
-      optax_predict.predict_gradients(
-          exploding, optax_predict.horizons.adaptive(max_steps=32)
-      ),
-      optax.sgd(1e-3),
+    optax_predict.predict_gradients(
+      exploding, optax_predict.horizons.adaptive(max_steps=32)
+    ),
+    optax.sgd(1e-3),
   )
   params = {"a": jnp.ones(3)}
   state = tx.init(params)
@@ -242,7 +238,7 @@ def test_masked_and_multi_leaf_states_map():
   doubled = optax.tree.map_params(tx, lambda x: x * 2, state)
   assert jax.tree.structure(doubled) == jax.tree.structure(state)
   sizes = optax.tree.map_params(
-      tx, lambda x: x.size, state, transform_non_params=lambda _: 0
+    tx, lambda x: x.size, state, transform_non_params=lambda _: 0
   )
   buffers = sum(jax.tree.leaves(sizes))
   # 2 x 10 secant slots, last gradient, anchor, and Adam's two moments.
@@ -271,13 +267,15 @@ def test_accumulator_dtype_halves_the_history():
 def test_state_buffers_are_not_shared():
   tx = optax.chain(optax_predict.predict_gradients(), optax.adam(1e-3))
   state = tx.init(start())
-  pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.size]
+  pointers = [
+    x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.size
+  ]
   assert len(set(pointers)) == len(pointers)
 
 
 def test_scan_equals_loop(forecaster, horizon):
   tx = optax.chain(
-      optax_predict.predict_gradients(forecaster, horizon), optax.adam(0.05)
+    optax_predict.predict_gradients(forecaster, horizon), optax.adam(0.05)
   )
 
   def step(carry, _):
@@ -287,7 +285,7 @@ def test_scan_equals_loop(forecaster, horizon):
 
   params = start()
   scanned, _ = jax.jit(
-      lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=30)
+    lambda p: jax.lax.scan(step, (p, tx.init(p)), None, length=30)
   )(params)
   looped = run(tx, params, 30)[:2]
   helpers.assert_close(scanned, looped, scale=100)

@@ -8,18 +8,18 @@ from benchmarks.tasks import _base
 Task = _base.Task
 
 FAMILIES = (
-    "quadratic",
-    "regression",
-    "valleys",
-    "dynamics",
-    "gaussian_process",
-    "factorisation",
-    "inverse",
-    "pinn",
-    "images",
-    "networks",
-    "lora",
-    "physics",
+  "quadratic",
+  "regression",
+  "valleys",
+  "dynamics",
+  "gaussian_process",
+  "factorisation",
+  "inverse",
+  "pinn",
+  "images",
+  "networks",
+  "lora",
+  "physics",
 )
 
 
@@ -29,7 +29,7 @@ def specs() -> dict[str, _base.Spec]:
   for family in FAMILIES:
     importlib.import_module(f"benchmarks.tasks.{family}")
   listed = sorted(
-      _base.SPECS.values(), key=lambda spec: FAMILIES.index(spec.family)
+    _base.SPECS.values(), key=lambda spec: FAMILIES.index(spec.family)
   )
   return {spec.name: spec for spec in listed}
 

@@ -13,22 +13,22 @@ from benchmarks.tasks import _base
 def _solve(field, y0, times, args, step: float):
   """A fixed-step solution: adaptive steps would make the loss rough in args."""
   return diffrax.diffeqsolve(
-      diffrax.ODETerm(field),
-      diffrax.Heun(),
-      t0=times[0],
-      t1=times[-1],
-      dt0=step,
-      y0=y0,
-      args=args,
-      saveat=diffrax.SaveAt(ts=times),
-      max_steps=256,
+    diffrax.ODETerm(field),
+    diffrax.Heun(),
+    t0=times[0],
+    t1=times[-1],
+    dt0=step,
+    y0=y0,
+    args=args,
+    saveat=diffrax.SaveAt(ts=times),
+    max_steps=256,
   ).ys
 
 
 def _observed(field, y0, times) -> np.ndarray:
   """Data from another integrator than the one that fits them."""
   found = integrate.solve_ivp(
-      field, (times[0], times[-1]), y0, t_eval=times, rtol=1e-8, atol=1e-8
+    field, (times[0], times[-1]), y0, t_eval=times, rtol=1e-8, atol=1e-8
   )
   return found.y.T.astype(np.float32)
 
@@ -65,7 +65,6 @@ def ode_lotka_volterra():
 
 
 class _Field(nn.Module):
-
   @nn.compact
   def __call__(self, y):
     return nn.Dense(2)(nn.tanh(nn.Dense(24)(y)))
@@ -108,7 +107,7 @@ def pendulum_swing_up():
       return (angle, speed), None
 
     (angle, speed), _ = jax.lax.scan(
-        step, (jnp.float32(np.pi), jnp.float32(0)), torques
+      step, (jnp.float32(np.pi), jnp.float32(0)), torques
     )
     goal = 1 - jnp.cos(angle) + 0.1 * speed**2
     return 10 * goal + 0.005 * jnp.mean(torques**2)

@@ -82,8 +82,8 @@ def tensor_factorisation():
   def init(seed):
     names, sizes = "abc", (20, 18, 16)
     return {
-        name: _base.perturbed(np.zeros((size, 4)), 0.5)(10 * seed + i)
-        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+      name: _base.perturbed(np.zeros((size, 4)), 0.5)(10 * seed + i)
+      for i, (name, size) in enumerate(zip(names, sizes, strict=True))
     }
 
   return init, loss

@@ -48,7 +48,10 @@ def gp_inducing():
 
   def loss(params):
     z, scales, amplitude, log_noise = (
-        params["z"], params["scales"], params["amplitude"], params["noise"]
+      params["z"],
+      params["scales"],
+      params["amplitude"],
+      params["noise"],
     )
     noise = jnp.exp(2 * log_noise) + 1e-3
     gram = _kernel(z, z, scales, amplitude) + 1e-3 * eye
@@ -65,10 +68,10 @@ def gp_inducing():
 
   def init(seed):
     return {
-        "z": _base.perturbed(x[:12], 0.1)(seed),
-        "scales": jnp.full(10, 1.0),
-        "amplitude": jnp.zeros(()),
-        "noise": jnp.full((), -0.5),
+      "z": _base.perturbed(x[:12], 0.1)(seed),
+      "scales": jnp.full(10, 1.0),
+      "amplitude": jnp.zeros(()),
+      "noise": jnp.full((), -0.5),
     }
 
   return init, loss

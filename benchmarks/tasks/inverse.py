@@ -103,8 +103,10 @@ def advection_velocity():
   def carried(velocity):
     def step(u):
       flux = velocity * u
-      return u - 0.5 * (flux - jnp.roll(flux, 1, axis=-1)) + 0.1 * (
-          jnp.roll(u, 1, axis=-1) - 2 * u + jnp.roll(u, -1, axis=-1)
+      return (
+        u
+        - 0.5 * (flux - jnp.roll(flux, 1, axis=-1))
+        + 0.1 * (jnp.roll(u, 1, axis=-1) - 2 * u + jnp.roll(u, -1, axis=-1))
       )
 
     return _march(step, jnp.asarray(tracers), 60)[19::20]
@@ -123,10 +125,12 @@ def darcy_permeability():
   """Darcy flow: 144 log-permeabilities from 36 pressures."""
   n = 12
   nodes = np.arange(n * n).reshape(n, n)
-  pairs = np.concatenate([
+  pairs = np.concatenate(
+    [
       np.stack([nodes[:, :-1].ravel(), nodes[:, 1:].ravel()], 1),
       np.stack([nodes[:-1].ravel(), nodes[1:].ravel()], 1),
-  ])
+    ]
+  )
   edges = np.zeros((len(pairs), n * n), np.float32)
   edges[np.arange(len(pairs)), pairs[:, 0]] = 1
   edges[np.arange(len(pairs)), pairs[:, 1]] = -1

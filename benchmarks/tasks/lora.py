@@ -31,8 +31,8 @@ def _pretrained(x, y):
   """Weights after 150 Adam steps: a second of work, the same every time."""
   rng = np.random.default_rng(0)
   layers = [
-      (rng.standard_normal((a, b)) / np.sqrt(a), np.zeros(b))
-      for a, b in itertools.pairwise(_SIZES)
+    (rng.standard_normal((a, b)) / np.sqrt(a), np.zeros(b))
+    for a, b in itertools.pairwise(_SIZES)
   ]
   layers = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), layers)
   tx = optax.adam(3e-3)
@@ -58,8 +58,8 @@ def lora_digits():
 
   def loss(params):
     layers = [
-        (w + down @ up, b)
-        for (w, b), (down, up) in zip(frozen, params, strict=True)
+      (w + down @ up, b)
+      for (w, b), (down, up) in zip(frozen, params, strict=True)
     ]
     decay = 1e-4 * _base.squared_norm(params)
     return _cross_entropy(layers, target, labels) + decay
@@ -67,8 +67,8 @@ def lora_digits():
   def init(seed):
     rng = np.random.default_rng(seed)
     factors = [
-        (rng.standard_normal((a, _RANK)) / np.sqrt(a), np.zeros((_RANK, b)))
-        for a, b in itertools.pairwise(_SIZES)
+      (rng.standard_normal((a, _RANK)) / np.sqrt(a), np.zeros((_RANK, b)))
+      for a, b in itertools.pairwise(_SIZES)
     ]
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), factors)
 

@@ -38,7 +38,6 @@ class ConvNet(nn.Module):
 
 
 class _Autoencoder(nn.Module):
-
   @nn.compact
   def __call__(self, x):
     for width in (32, 6, 32):

@@ -74,12 +74,12 @@ def digits_mlp() -> NoisyTask:
   """A perceptron with batches from 16 to all 1,024 images."""
   module, data = networks.Perceptron(), networks.digits(1024)
   return NoisyTask(
-      "noisy/digits_mlp",
-      _base.network_init(module, data[0]),
-      _classification(module),
-      data,
-      (16, 64, 256, 1024),
-      400,
+    "noisy/digits_mlp",
+    _base.network_init(module, data[0]),
+    _classification(module),
+    data,
+    (16, 64, 256, 1024),
+    400,
   )
 
 
@@ -87,17 +87,16 @@ def digits_convnet() -> NoisyTask:
   """A convolutional network with batches from 16 to all 512."""
   module, data = networks.ConvNet(), networks.digits(512)
   return NoisyTask(
-      "noisy/digits_convnet",
-      _base.network_init(module, data[0]),
-      _classification(module),
-      data,
-      (16, 64, 512),
-      300,
+    "noisy/digits_convnet",
+    _base.network_init(module, data[0]),
+    _classification(module),
+    data,
+    (16, 64, 512),
+    300,
   )
 
 
 class _Block(nn.Module):
-
   @nn.compact
   def __call__(self, x):
     mask = nn.make_causal_mask(x[..., 0])
@@ -114,7 +113,7 @@ class _Transformer(nn.Module):
   @nn.compact
   def __call__(self, tokens):
     place = self.param(
-        "place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width)
+      "place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width)
     )
     x = nn.Embed(self.vocabulary, self.width)(tokens) + place
     return nn.Dense(self.vocabulary)(nn.LayerNorm()(_Block()(x)))
@@ -137,24 +136,24 @@ def char_transformer() -> NoisyTask:
   def loss(params, tokens):
     logits = module.apply({"params": params}, tokens[:, :-1])
     return optax.softmax_cross_entropy_with_integer_labels(
-        logits, tokens[:, 1:]
+      logits, tokens[:, 1:]
     ).mean()
 
   return NoisyTask(
-      "noisy/char_transformer",
-      _base.network_init(module, data[:1, :-1]),
-      loss,
-      data,
-      (16, 128),
-      300,
-      ("momentum", "adam"),
+    "noisy/char_transformer",
+    _base.network_init(module, data[:1, :-1]),
+    loss,
+    data,
+    (16, 128),
+    300,
+    ("momentum", "adam"),
   )
 
 
 _BUILDERS = {
-    "noisy/digits_mlp": digits_mlp,
-    "noisy/digits_convnet": digits_convnet,
-    "noisy/char_transformer": char_transformer,
+  "noisy/digits_mlp": digits_mlp,
+  "noisy/digits_convnet": digits_convnet,
+  "noisy/char_transformer": char_transformer,
 }
 
 

@@ -10,10 +10,10 @@ from benchmarks.tasks import _base
 def _icosahedron():
   golden = (1 + 5**0.5) / 2
   corners = [
-      np.roll([0, a, b], k)
-      for k in range(3)
-      for a in (-1, 1)
-      for b in (-golden, golden)
+    np.roll([0, a, b], k)
+    for k in range(3)
+    for a in (-1, 1)
+    for b in (-golden, golden)
   ]
   return np.concatenate([np.zeros((1, 3)), np.array(corners)]) * 0.57
 
@@ -48,10 +48,10 @@ def multilayer_mirror():
     phase = 2 * np.pi * n * thickness / waves
     cos, sin = jnp.cos(phase), jnp.sin(phase)
     matrix = (
-        a * cos - b * sin * n,
-        a * sin / n + b * cos,
-        c * cos + d * sin * n,
-        d * cos - c * sin / n,
+      a * cos - b * sin * n,
+      a * sin / n + b * cos,
+      c * cos + d * sin * n,
+      d * cos - c * sin / n,
     )
     return matrix, None
 

@@ -64,11 +64,13 @@ def _start_and_walls(profile):
   """Targets at t = 0 and at both walls, as (points, values)."""
   x = np.linspace(-1, 1, 40, dtype=np.float32)
   t = np.linspace(0, 1, 20, dtype=np.float32)
-  points = np.concatenate([
+  points = np.concatenate(
+    [
       np.stack([x, 0 * x], 1),
       np.stack([0 * t - 1, t], 1),
       np.stack([0 * t + 1, t], 1),
-  ])
+    ]
+  )
   values = np.concatenate([profile(x), 0 * t, 0 * t]).astype(np.float32)
   return points, values
 

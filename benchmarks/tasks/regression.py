@@ -57,7 +57,7 @@ def robust_regression():
   """Cauchy loss, a fifth of the targets corrupted: non-convex, heavy tails."""
   x, y = datasets.load_diabetes(return_X_y=True)
   x = preprocessing.PolynomialFeatures(2, include_bias=False).fit_transform(
-      _standardised(x)
+    _standardised(x)
   )
   x, y = _standardised(x), _standardised(y[:, None])[:, 0]
   rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def variational_logistic():
     logits = weights @ x.T
     data = optax.sigmoid_binary_cross_entropy(logits, y).sum(1).mean()
     kl = 0.5 * jnp.sum(scale**2 + params["mean"] ** 2) - jnp.sum(
-        params["log_scale"]
+      params["log_scale"]
     )
     return (data + kl) / len(y)
 

@@ -9,6 +9,7 @@ from benchmarks.tasks import _base
 @_base.task("tuning", budget=600)
 def rosenbrock_50():
   """A curved valley through 50 dimensions, from the usual start."""
+
   def loss(x):
     valley = x[1:] - x[:-1] ** 2
     return jnp.mean(100 * valley**2 + (1 - x[:-1]) ** 2)
@@ -24,10 +25,10 @@ def powell_singular_40():
   def loss(x):
     a, b, c, d = x.reshape(-1, 4).T
     terms = (
-        (a + 10 * b) ** 2
-        + 5 * (c - d) ** 2
-        + (b - 2 * c) ** 4
-        + 10 * (a - d) ** 4
+      (a + 10 * b) ** 2
+      + 5 * (c - d) ** 2
+      + (b - 2 * c) ** 4
+      + 10 * (a - d) ** 4
     )
     return jnp.mean(terms)
 

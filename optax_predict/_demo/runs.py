@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 def compile_run(
-    task: Task, optimizer: Callable[[Any], Any], is_predicting: bool
+  task: Task, optimizer: Callable[[Any], Any], is_predicting: bool
 ) -> Callable[[float, int], Run]:
   """One run as a compiled function of learning rate and seed.
 
@@ -81,7 +81,7 @@ def compile_run(
     inputs = jax.block_until_ready(arguments(rate, seed))
     started = time.perf_counter()
     losses, horizons, predicted, final = jax.block_until_ready(
-        compiled(*inputs)
+      compiled(*inputs)
     )
     seconds = time.perf_counter() - started
     losses, horizons = np.asarray(losses), np.asarray(horizons)
@@ -110,11 +110,11 @@ def quality(task: Task, result: Run) -> float:
 
 
 def tune(
-    run: Callable[[float, int], Run],
-    task: Task,
-    seed: int,
-    guess: float,
-    tick: Callable[[], None],
+  run: Callable[[float, int], Run],
+  task: Task,
+  seed: int,
+  guess: float,
+  tick: Callable[[], None],
 ) -> list[Run]:
   """Runs on a grid of rates that grows until its best is not at an end."""
   runs = {}

@@ -49,7 +49,6 @@ def _digits():
   labels = jnp.asarray(data.target, jnp.int32)
 
   class Classifier(nn.Module):
-
     @nn.compact
     def __call__(self, x):
       x = nn.tanh(nn.Dense(32)(x))
@@ -63,9 +62,7 @@ def _digits():
   def loss(params, batch):
     x, y = batch
     logits = model.apply(params, x)
-    return jnp.mean(
-        optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    )
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
 
   return init, loss, (images, labels)
 
@@ -74,14 +71,14 @@ def digits(quick: bool) -> Task:
   """A Flax network on all digits at once: exact, smooth gradients."""
   init, loss, data = _digits()
   return Task(
-      title="digits, full batch",
-      init=init,
-      loss=lambda params, batch: loss(params, data),
-      batches=lambda seed, steps: jnp.zeros([steps]),
-      evaluate=lambda params: loss(params, data),
-      optimizers={"momentum": _momentum, "adam": optax.adam},
-      steps=120 if quick else 300,
-      is_noisy=False,
+    title="digits, full batch",
+    init=init,
+    loss=lambda params, batch: loss(params, data),
+    batches=lambda seed, steps: jnp.zeros([steps]),
+    evaluate=lambda params: loss(params, data),
+    optimizers={"momentum": _momentum, "adam": optax.adam},
+    steps=120 if quick else 300,
+    is_noisy=False,
   )
 
 
@@ -95,14 +92,14 @@ def digits_minibatch(quick: bool) -> Task:
     return jax.tree.map(lambda x: x[indices], data)
 
   return Task(
-      title="digits, minibatches of 64",
-      init=init,
-      loss=loss,
-      batches=batches,
-      evaluate=lambda params: loss(params, data),
-      optimizers={"momentum": _momentum, "adam": optax.adam},
-      steps=200 if quick else 600,
-      is_noisy=True,
+    title="digits, minibatches of 64",
+    init=init,
+    loss=loss,
+    batches=batches,
+    evaluate=lambda params: loss(params, data),
+    optimizers={"momentum": _momentum, "adam": optax.adam},
+    steps=200 if quick else 600,
+    is_noisy=True,
   )
 
 
@@ -138,14 +135,14 @@ def heat(quick: bool) -> Task:
     return 0.1 * jax.random.normal(jax.random.key(seed), (cells + 1,))
 
   return Task(
-      title="heat conductivity from three thermometers",
-      init=init,
-      loss=lambda params, batch: loss(params),
-      batches=lambda seed, steps: jnp.zeros([steps]),
-      evaluate=loss,
-      optimizers={"momentum": _momentum, "adam": optax.adam},
-      steps=120 if quick else 300,
-      is_noisy=False,
+    title="heat conductivity from three thermometers",
+    init=init,
+    loss=lambda params, batch: loss(params),
+    batches=lambda seed, steps: jnp.zeros([steps]),
+    evaluate=loss,
+    optimizers={"momentum": _momentum, "adam": optax.adam},
+    steps=120 if quick else 300,
+    is_noisy=False,
   )
 
 

@@ -22,9 +22,7 @@ class MomentumHistory(NamedTuple):
   slots: tuple[_base.PyTree, ...]
 
 
-def momentum(
-    momentum: float = 0.9, history_size: int = 2
-) -> _base.Forecaster:
+def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   r"""Extrapolates from the last two true gradients.
 
   .. math::
@@ -77,8 +75,8 @@ def momentum(
     write = history.observed % size
 
     slots = tuple(
-        _base.where(write == i, gradients, slot)
-        for i, slot in enumerate(history.slots)
+      _base.where(write == i, gradients, slot)
+      for i, slot in enumerate(history.slots)
     )
     return MomentumHistory(_next_count(history.observed, size), slots)
 

@@ -50,12 +50,11 @@ class SecantHistory(NamedTuple):
 
 
 def secant(
-    memory: int = 10,
-    *,
-    damping: float = 0.6,
-    ridge: float = 1e-3,
-    ridge_growth: float = 1.2,
-    blend: bool = True,
+  memory: int = 10,
+  *,
+  damping: float = 0.6,
+  ridge: float = 1e-3,
+  ridge_growth: float = 1.2,
 ) -> _base.Forecaster:
   r"""Predicts the gradient from how far the parameters have moved.
 
@@ -68,17 +67,22 @@ def secant(
 
     c &= M S d, \quad M = (S S^T + \mathrm{diag}(\lambda))^{-1}, \quad
       r = d - S^T c \\
-    \hat g &= g + Y^T c + S^T M Y r + \gamma L r
+    p &= g + Y^T c + S^T M Y r + \gamma L r \\
+    \hat g &= a \, p + b \, q
 
   :math:`Y^T c` is the multisecant model of the Hessian; :math:`S^T M Y r` makes
   that model symmetric; :math:`\gamma L r` with :math:`L = \max_j |y_j|` stands
   for the curvature across the span that nothing is known of. The ridge
-  :math:`\lambda_j = \lambda \rho^{\mathrm{age}_j}` trusts older pairs less.
+  :math:`\lambda_j = \lambda \rho^{\mathrm{age}_j}` trusts older pairs less. The
+  mean :math:`q` of the last five gradients steadies the model where it errs:
+  :math:`(a, b)` are the weights that would have fitted past gradients best, by
+  least squares with a ridge towards :math:`(1, 0)`.
 
   It expects an error of :math:`\kappa L |r|`, with :math:`\kappa` from its past
   errors: a horizon may end a window where the parameters leave the span.
 
-  An affine gradient is predicted exactly once the memory spans the motion.
+  The model is exact, but for the ridge, for an affine gradient once the memory
+  spans the motion.
 
   Memory: 2 m + 1 parameter-sized buffers, and one for the parameters at the last
   true gradient. A predicted step reads 4 m + 5.
@@ -116,18 +120,18 @@ def secant(
   def init(params, dtype=None):
     scalar = _base.tree_dtype(params)
     return SecantHistory(
-        pairs=jnp.zeros([], jnp.int32),
-        has_gradient=jnp.zeros([], jnp.int32),
-        last_gradient=_base.zeros(params),
-        displacements=tuple(_base.zeros(params, dtype) for _ in range(m)),
-        changes=tuple(_base.zeros(params, dtype) for _ in range(m)),
-        curvatures=jnp.zeros([m], scalar),
-        gram=jnp.zeros([m, m], scalar),
-        cross=jnp.zeros([m, m], scalar),
-        inverse=jnp.zeros([m, m], scalar),
-        lengths=jnp.zeros([m], scalar),
-        errors=jnp.zeros([2], scalar),
-        moments=jnp.zeros([5], scalar),
+      pairs=jnp.zeros([], jnp.int32),
+      has_gradient=jnp.zeros([], jnp.int32),
+      last_gradient=_base.zeros(params),
+      displacements=tuple(_base.zeros(params, dtype) for _ in range(m)),
+      changes=tuple(_base.zeros(params, dtype) for _ in range(m)),
+      curvatures=jnp.zeros([m], scalar),
+      gram=jnp.zeros([m, m], scalar),
+      cross=jnp.zeros([m, m], scalar),
+      inverse=jnp.zeros([m, m], scalar),
+      lengths=jnp.zeros([m], scalar),
+      errors=jnp.zeros([2], scalar),
+      moments=jnp.zeros([5], scalar),
     )
 
   def predict(history, motion):
@@ -136,44 +140,42 @@ def secant(
     c = history.inverse @ s_dx
     t = history.inverse @ (y_dx - history.cross @ c)
     stiffness = damping * jnp.max(history.curvatures)
-    a, b = _blend(history.moments) if blend else (1.0, 0.0)
-    mean = _mean_weights(history) if blend else jnp.zeros_like(c)
+    a, b = _blend(history.moments)
+    mean = _mean_weights(history)
     one = jnp.ones_like(stiffness)
     error, unexplained = history.errors
     kappa = jnp.where(
-        unexplained > 0, error / jnp.maximum(unexplained, _tiny(c)), 0
+      unexplained > 0, error / jnp.maximum(unexplained, _tiny(c)), 0
     )
     expected_error = kappa * _unexplained(history, motion, c, s_dx)
     on_changes = a * c + b * mean
     on_displacements = a * (t - stiffness * c)
     # No element of the forecast is larger than this sum of norms.
     largest = (
-        history.curvatures @ jnp.abs(on_changes)
-        + jnp.sum(jnp.abs(on_displacements))
-        + a * stiffness * motion.distance
+      history.curvatures @ jnp.abs(on_changes)
+      + jnp.sum(jnp.abs(on_displacements))
+      + a * stiffness * motion.distance
     )
     is_safe = largest < jnp.sqrt(jnp.finfo(c.dtype).max)
 
     def combine():
       forecast = _base.combine(
-          [(a + b) * one, a * stiffness, *on_changes, *on_displacements],
-          [
-              history.last_gradient,
-              dx,
-              *history.changes,
-              *history.displacements,
-          ],
+        [(a + b) * one, a * stiffness, *on_changes, *on_displacements],
+        [
+          history.last_gradient,
+          dx,
+          *history.changes,
+          *history.displacements,
+        ],
       )
       return _base.cast_like(forecast, history.last_gradient)
 
     # The cond is also what keeps XLA from computing the forecast again for each
     # of its readers: its 2 m + 2 buffers are read once.
     forecast = lax.cond(
-        is_safe, combine, lambda: _base.zeros(history.last_gradient)
+      is_safe, combine, lambda: _base.zeros(history.last_gradient)
     )
-    return _base.Forecast(
-        forecast, jnp.where(is_safe, expected_error, jnp.inf)
-    )
+    return _base.Forecast(forecast, jnp.where(is_safe, expected_error, jnp.inf))
 
   def observe(gradients, history, motion, forecast):
     dx, length = motion.displacement, motion.distance
@@ -183,43 +185,38 @@ def secant(
     s = _scaled(per_length, dx)
     y = _scaled(per_length, _difference(gradients, history.last_gradient))
     s_s, y_s = _project(history, s)
-    products = [(slot, y) for slot in history.displacements]
-    *s_y, own, square = _base.inner_products([*products, (s, y), (y, y)])
-    s_y = jnp.stack(s_y)
-    errors = _learn(
-        history, motion, s_s * length, gradients, forecast, is_pair
+    products = _base.inner_products(
+      [*((slot, y) for slot in history.displacements), (s, y), (y, y)]
     )
+    s_y, own, square = products[:m], products[m], products[m + 1]
+    errors = _learn(history, motion, s_s * length, gradients, forecast, is_pair)
     s_s = jnp.where(write, 1, s_s)
     gram = _put(history.gram, write, s_s, s_s)
     cross = _put(
-        history.cross,
-        write,
-        jnp.where(write, own, s_y),
-        jnp.where(write, own, y_s),
+      history.cross,
+      write,
+      jnp.where(write, own, s_y),
+      jnp.where(write, own, y_s),
     )
     pairs = history.pairs + is_pair.astype(jnp.int32)
     age = ((pairs - 1 - jnp.arange(m)) % m).astype(gram.dtype)
     return SecantHistory(
-        pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
-        has_gradient=jnp.ones([], jnp.int32),
-        last_gradient=_base.cast_like(gradients, history.last_gradient),
-        displacements=_fill(history.displacements, write, s),
-        changes=_fill(history.changes, write, y),
-        curvatures=jnp.where(
-            write, jnp.sqrt(square), history.curvatures
-        ),
-        gram=gram,
-        cross=cross,
-        inverse=_inverse(gram + jnp.diag(ridge * ridge_growth**age)),
-        lengths=jnp.where(write, length, history.lengths),
-        errors=errors,
-        moments=_moments(history, gradients, forecast, is_pair)
-        if blend
-        else history.moments,
+      pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
+      has_gradient=jnp.ones([], jnp.int32),
+      last_gradient=_base.cast_like(gradients, history.last_gradient),
+      displacements=_fill(history.displacements, write, s),
+      changes=_fill(history.changes, write, y),
+      curvatures=jnp.where(write, jnp.sqrt(square), history.curvatures),
+      gram=gram,
+      cross=cross,
+      inverse=_inverse(gram + jnp.diag(ridge * ridge_growth**age)),
+      lengths=jnp.where(write, length, history.lengths),
+      errors=errors,
+      moments=_moments(history, gradients, forecast, is_pair),
     )
 
   return _base.Forecaster(
-      init, observe, predict, history_size=m + 1, needs_params=True
+    init, observe, predict, history_size=m + 1, needs_params=True
   )
 
 
@@ -293,15 +290,19 @@ def _moments(history, gradients, forecast, is_pair):
   """Inner products of model p, mean q and gradient g, relative to |g|^2."""
   one = jnp.ones_like(history.lengths[0])
   mean = _mean_weights(history)
-  q = _base.combine(
-      [one, *mean], [history.last_gradient, *history.changes]
-  )
+  q = _base.combine([one, *mean], [history.last_gradient, *history.changes])
   a, b = _blend(history.moments)
   f = forecast.gradients
-  ff, fq, qq, fg, qg, gg = _base.inner_products([
-      (f, f), (f, q), (q, q), (f, gradients), (q, gradients),
+  ff, fq, qq, fg, qg, gg = _base.inner_products(
+    [
+      (f, f),
+      (f, q),
+      (q, q),
+      (f, gradients),
+      (q, gradients),
       (gradients, gradients),
-  ])
+    ]
+  )
   # The forecast was f = a p + b q.
   inv = jnp.where(jnp.abs(a) > 1e-3, 1 / a, 0)
   pp = inv * inv * (ff - 2 * b * fq + b * b * qq)
@@ -315,9 +316,7 @@ def _moments(history, gradients, forecast, is_pair):
 
 def _fill(slots, write, new):
   """Puts a tree into the slot where ``write`` is set."""
-  return tuple(
-      _base.where(write[j], new, slot) for j, slot in enumerate(slots)
-  )
+  return tuple(_base.where(write[j], new, slot) for j, slot in enumerate(slots))
 
 
 def _put(matrix, write, row, column):

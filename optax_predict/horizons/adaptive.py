@@ -11,19 +11,19 @@ from optax_predict import _checks
 
 class AdaptiveState(NamedTuple):
   """Attributes:
-    length: predicted steps per window, before it is rounded down,
-      ``float32[]``.
+  length: predicted steps per window, before it is rounded down,
+    ``float32[]``.
   """
 
   length: jax.Array
 
 
 def adaptive(
-    rtol: float = 0.6,
-    max_steps: int = 32,
-    *,
-    max_growth: float = 2.0,
-    max_expected_error: float = 0.4,
+  rtol: float = 0.6,
+  max_steps: int = 32,
+  *,
+  max_growth: float = 2.0,
+  max_expected_error: float = 0.4,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -74,7 +74,7 @@ def adaptive(
   longest = _checks.check_count("max_steps", max_steps)
   _checks.check_number("max_growth", max_growth, 1.0)
   _checks.check_number(
-      "max_expected_error", max_expected_error, 0.0, closed=False
+    "max_expected_error", max_expected_error, 0.0, closed=False
   )
 
   def init():

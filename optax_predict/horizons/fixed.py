@@ -7,7 +7,7 @@ from optax_predict import _checks
 
 
 def fixed(
-    prediction_steps: int = 4, min_correlation: float = 0.8
+  prediction_steps: int = 4, min_correlation: float = 0.8
 ) -> _base.Horizon:
   """The same number of predicted steps after every good forecast.
 

@@ -11,8 +11,8 @@ def _summary(counts):
   tasks = {}
   for i, (ours, theirs) in enumerate(counts):
     rows = [
-        {"method": m, "mode": "tuned", "tau": 1e-3, "median": c}
-        for m, c in (("sgd+predict", ours), ("sgd", theirs))
+      {"method": m, "mode": "tuned", "tau": 1e-3, "median": c}
+      for m, c in (("sgd+predict", ours), ("sgd", theirs))
     ]
     tasks[f"t{i}"] = {"role": "reporting", "budget": 200, "rows": rows}
   return {"tasks": tasks, "noisy": {}}
@@ -20,8 +20,11 @@ def _summary(counts):
 
 def test_ratios_misses_and_upper_bounds():
   found = analysis.against_base(
-      _summary([(50, 100), (None, 100), (50, None), (None, None)]),
-      "sgd", "tuned", 1e-3, ("reporting",),
+    _summary([(50, 100), (None, 100), (50, None), (None, None)]),
+    "sgd",
+    "tuned",
+    1e-3,
+    ("reporting",),
   )
   assert [c.ratio for c in found] == [0.5, math.inf, 0.25]
   assert analysis.median(found) == 0.5
@@ -30,23 +33,24 @@ def test_ratios_misses_and_upper_bounds():
 
 def test_other_groups_are_left_out():
   found = analysis.against_base(
-      _summary([(50, 100)]), "sgd", "tuned", 1e-3, ("tuning",)
+    _summary([(50, 100)]), "sgd", "tuned", 1e-3, ("tuning",)
   )
   assert found == []
 
 
 def _noisy_task(ours, theirs):
   rows = [
-      {
-          "method": method,
-          "mode": mode,
-          "evaluated": [10, 20, 30, 40],
-          "losses": losses,
-          "predicted": [[0, 0, 0, 40]] * len(losses),
-      }
-      for method, mode, losses in (
-          ("sgd", "tuned", theirs), ("sgd+predict", "drop_in", ours)
-      )
+    {
+      "method": method,
+      "mode": mode,
+      "evaluated": [10, 20, 30, 40],
+      "losses": losses,
+      "predicted": [[0, 0, 0, 40]] * len(losses),
+    }
+    for method, mode, losses in (
+      ("sgd", "tuned", theirs),
+      ("sgd+predict", "drop_in", ours),
+    )
   ]
   return {"rows": rows}
 
@@ -63,13 +67,14 @@ def test_noisy_pairs_by_seed():
 
 def test_a_diverged_seed_is_infinite_harm():
   found = analysis.noisy(
-      _noisy_task([[1.0, 1.0, 1.0, None]] * 2, [[1.0] * 4] * 2),
-      "sgd", "drop_in",
+    _noisy_task([[1.0, 1.0, 1.0, None]] * 2, [[1.0] * 4] * 2),
+    "sgd",
+    "drop_in",
   )
   assert found.loss_ratio == math.inf
 
 
 def test_tables_are_markdown():
   assert report.table(["a", "b"], [["1", "2"]]) == (
-      "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
   )

@@ -9,7 +9,7 @@ from benchmarks import timing
 def test_rounds_are_interleaved_after_one_warm_up():
   calls = []
   seconds = timing.interleaved(
-      {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2
+    {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2
   )
   assert calls == ["a", "b"] * 3
   assert [len(s) for s in seconds.values()] == [2, 2]
@@ -26,10 +26,20 @@ def test_a_program_knows_its_copies_and_memory():
 
 
 def test_step_cost_of_the_momentum_forecast(tmp_path):
-  step_cost.main([
-      "--sizes", "0.001", "--leaves", "2", "--rounds", "1",
-      "--forecasters", "momentum", "--results", str(tmp_path),
-  ])
+  step_cost.main(
+    [
+      "--sizes",
+      "0.001",
+      "--leaves",
+      "2",
+      "--rounds",
+      "1",
+      "--forecasters",
+      "momentum",
+      "--results",
+      str(tmp_path),
+    ]
+  )
   text = report_costs.section(tmp_path)
   assert text.count("fast_forward") == 2
   # Adam moves 7 buffers; the forecast reads 2 and spares the gradient.

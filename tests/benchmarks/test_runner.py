@@ -35,7 +35,7 @@ def test_a_killed_run_resumes_with_what_is_missing(folder, monkeypatch):
   calls = []
   run = running.run
   monkeypatch.setattr(
-      running, "run", lambda *args: calls.append(args[1]) or run(*args)
+    running, "run", lambda *args: calls.append(args[1]) or run(*args)
   )
   assert runner.work(folder / "cells", _TASK, _METHODS) is None
   assert set(calls) == {"sgd+rate"}
@@ -54,7 +54,10 @@ def test_a_failing_cell_is_reported_and_leaves_no_file(tmp_path, monkeypatch):
 
 def test_the_bases_come_along():
   assert cells.with_bases(["adam+predict", "optimistic"]) == [
-      "sgd", "adam", "optimistic", "adam+predict"
+    "sgd",
+    "adam",
+    "optimistic",
+    "adam+predict",
   ]
 
 
@@ -66,10 +69,12 @@ def test_summary_holds_medians_over_starts(folder):
   assert len(counts) == 3
   assert row["median"] == counts[1]
   assert analysis.row(found, "sgd+rate", "drop_in", 1e-1)["rate"] == (
-      pytest.approx(5 * row["rate"])
+    pytest.approx(5 * row["rate"])
   )
-  assert all(best <= start for best, start in zip(
-      found["best"], found["start"], strict=True))
+  assert all(
+    best <= start
+    for best, start in zip(found["best"], found["start"], strict=True)
+  )
 
 
 def test_report_and_figures_are_written(folder):

@@ -25,7 +25,7 @@ def _problem(budget=30):
     return {"a": jnp.ones(3) * (1 + seed)}
 
   return running.Problem(
-      tasks.Task("tiny", "tests", init, loss, budget, "tuning")
+    tasks.Task("tiny", "tests", init, loss, budget, "tuning")
   )
 
 
@@ -95,9 +95,9 @@ def test_stale_reuse_repeats_the_gradient(problem):
   assert run.predicted == 30 * opponents.REPEATS
 
 
-@pytest.mark.parametrize("search", [
-    line_search.scipy_lbfgs, line_search.optax_lbfgs
-])
+@pytest.mark.parametrize(
+  "search", [line_search.scipy_lbfgs, line_search.optax_lbfgs]
+)
 def test_line_searches_count_every_evaluation(search, monkeypatch):
   problem = _problem()
   calls = []

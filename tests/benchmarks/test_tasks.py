@@ -57,8 +57,8 @@ def test_roles_are_disjoint_and_networks_are_in_both():
   assert len(tuning) >= 8
   assert len(reporting) >= 14
   families = [
-      {tasks.specs()[name].family for name in names}
-      for names in (tuning, reporting)
+    {tasks.specs()[name].family for name in names}
+    for names in (tuning, reporting)
   ]
   assert all("networks" in found for found in families)
 
@@ -95,7 +95,7 @@ def test_batches_cover_an_epoch_and_the_last_size_is_everything(name):
   rows = jax.tree.leaves(task.data)[0]
   seen = []
   for _, batch in zip(
-      range(task.size // size), noisy.batches(task, size, 0), strict=False
+    range(task.size // size), noisy.batches(task, size, 0), strict=False
   ):
     seen.append(jax.tree.leaves(batch)[0])
   seen = np.concatenate(seen)
@@ -109,5 +109,5 @@ def test_noisy_batch_loss_averages_to_the_full_loss():
   loss = jax.jit(task.loss)
   losses = [loss(params, batch) for _, batch in batches]
   np.testing.assert_allclose(
-      np.mean(losses), loss(params, task.data), rtol=1e-5
+    np.mean(losses), loss(params, task.data), rtol=1e-5
   )
