@@ -10,9 +10,11 @@ from optax_predict import _checks
 
 
 class AdaptiveState(NamedTuple):
-  """Attributes:
-  length: predicted steps per window, before it is rounded down,
-    ``float32[]``.
+  """State of the adaptive horizon.
+
+  Attributes:
+    length: predicted steps per window, before it is rounded down,
+      ``float32[]``.
   """
 
   length: jax.Array
