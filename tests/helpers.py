@@ -49,3 +49,12 @@ def flat(tree):
     tree["rest"][0],
   ]
   return np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves])
+
+
+def x64(enabled):
+  """Double precision inside a ``with``; jax moved it in version 0.8."""
+  if hasattr(jax, "enable_x64"):
+    return jax.enable_x64(enabled)
+  from jax import experimental
+
+  return experimental.enable_x64(enabled)

@@ -79,3 +79,9 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
   stored = json.loads((tmp_path / "r.json").read_text())
   target = stored["results"][0]["targets"][0]
   assert target["gradients"] == 3 and target["gradients_predicting"] is None
+
+
+def test_readme_shows_the_stored_table():
+  root = pathlib.Path(__file__).parent.parent
+  stored = json.loads((root / "docs" / "demo.json").read_text())
+  assert report.table(stored["results"]) in (root / "README.md").read_text()

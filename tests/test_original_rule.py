@@ -135,7 +135,7 @@ def test_verbs_equal_numpy_reading(
   dtype, seed, momentum, steps, min_correlation, weight
 ):
   sequence = irregular_sequence(seed, 60)
-  with jax.enable_x64(dtype == "float64"):
+  with helpers.x64(dtype == "float64"):
     # Both sides see the same rounded gradients.
     trees = [helpers.nested(values, dtype) for values in sequence]
     rounded = np.array([helpers.flat(tree) for tree in trees])

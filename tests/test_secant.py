@@ -98,7 +98,7 @@ def walk(seed, steps, size=7):
 @pytest.mark.parametrize("memory", [1, 3, 10])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equals_dense_formulas(memory, dtype):
-  with jax.enable_x64(dtype == "float64"):
+  with helpers.x64(dtype == "float64"):
     forecaster = optax_predict.forecasters.secant(memory)
     dense = DenseSecant(memory)
     history = forecaster.init(helpers.nested(np.zeros(7), dtype), None)

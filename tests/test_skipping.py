@@ -279,7 +279,7 @@ def test_wrapper_that_holds_steps_back_ends_the_window(wrap):
 def test_several_predictors_share_an_optimizer():
   tx = optax.partition(
     {
-      "fast": optimizer(base=optax.sgd(0.5)),
+      "fast": optimizer(base=optax.sgd(0.1)),
       "slow": optimizer(
         optax_predict.forecasters.momentum(),
         optax_predict.horizons.fixed(2),

@@ -77,7 +77,7 @@ def test_state_keeps_its_types_and_compiles_once(forecaster, horizon):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dtype_of_parameters_is_kept(forecaster, horizon, dtype):
-  with jax.enable_x64(dtype == "float64"):
+  with helpers.x64(dtype == "float64"):
     tx = optax.chain(
       optax_predict.predict_gradients(forecaster, horizon), optax.sgd(0.5)
     )
