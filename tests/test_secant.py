@@ -115,8 +115,13 @@ def test_equals_dense_formulas(memory, dtype):
         helpers.flat(forecast.gradients), wanted, dtype, scale
       )
       if i > 1:
+        # The part of a move outside the span is a difference of squares.
+        tolerance = helpers.RTOL[dtype]
         np.testing.assert_allclose(
-          forecast.expected_error, error, rtol=helpers.RTOL[dtype] * 1e3
+          forecast.expected_error,
+          error,
+          rtol=1e3 * tolerance,
+          atol=10 * tolerance * np.linalg.norm(g),
         )
       dense.observe(x, g)
       history = observe(
