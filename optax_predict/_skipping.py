@@ -10,60 +10,7 @@ import optax
 
 from optax_predict import _base
 from optax_predict import _checks
-from optax_predict import _state
-
-
-def should_compute_full(opt_state: Any) -> jax.Array:
-  """Whether a true gradient is due.
-
-  Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
-
-  Returns:
-    ``bool[]``, true when at least one of them asks for a true gradient.
-
-  Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
-  """
-  due = [_state.should_compute_full(s) for s in _predict_states(opt_state)]
-  return jnp.any(jnp.stack(due))
-
-
-def get_stats(opt_state: Any) -> _state.PredictorStats:
-  """Counts and errors of the predictions so far.
-
-  Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
-
-  Returns:
-    :class:`PredictorStats`. Of several predictors (``optax.partition``), the
-    one with the most true gradients.
-
-  Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
-  """
-  stats = [_state.get_stats(s) for s in _predict_states(opt_state)]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *stats)
-  most = jnp.argmax(stacked.computed_steps)
-  return jax.tree.map(lambda x: x[most], stacked)
-
-
-def reset(opt_state: Any) -> Any:
-  """Forgets all gradients and counts; leaves the optimizer's own state alone.
-
-  Use it when the problem changes: another data set, a loss term switched on.
-
-  Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
-
-  Returns:
-    The optimizer state, each ``PredictState`` in it as after ``init``.
-
-  Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
-  """
-  _predict_states(opt_state)
-  return _map_states(_state.reset, opt_state)
+from optax_predict import _opt_state
 
 
 def fast_forward(
@@ -120,12 +67,12 @@ def fast_forward(
     (20, True)
   """
   _checks.check_present("params", params)
-  _predict_states(opt_state)
+  _opt_state.predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
   # Choosing between two states afterwards costs a pass over both.
   takes_every_step = _is_plain_chain(opt_state) and not any(
-    _has_limits(s) for s in _predict_states(opt_state)
+    _has_limits(s) for s in _opt_state.predict_states(opt_state)
   )
 
   def body(carry):
@@ -149,7 +96,7 @@ def fast_forward(
     )
 
   params, live = lax.while_loop(
-    lambda carry: ~should_compute_full(carry[1]),
+    lambda carry: ~_opt_state.should_compute_full(carry[1]),
     body,
     (params, _detach(opt_state)),
   )
@@ -223,7 +170,7 @@ def value_and_grad(
         "state= is missing: pass the optimizer state, as in"
         " value_and_grad(params, batch, state=opt_state)."
       )
-    is_due = should_compute_full(state)
+    is_due = _opt_state.should_compute_full(state)
     shapes, gradients = jax.eval_shape(lambda: compute(*args, **kwargs))
     if skipped is None:
       skipped = jax.tree_util.tree_map_with_path(_nan, shapes)
@@ -251,37 +198,10 @@ def _nan(path, shape):
   return jnp.full(shape.shape, jnp.nan, shape.dtype)
 
 
-def _is_state(x):
-  return isinstance(x, _state.PredictState)
-
-
-def _predict_states(opt_state):
-  """All predictors' states in an optimizer state, found by their class."""
-  leaves = jax.tree.leaves(opt_state, is_leaf=_is_state)
-  found = [x for x in leaves if _is_state(x)]
-  if not found:
-    raise ValueError(
-      "the optimizer state holds no PredictState. Build the optimizer with"
-      " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
-      f" its init returns; got {type(opt_state).__name__}."
-    )
-  return found
-
-
-def _map_states(fn, opt_state, *rest):
-  """Applies ``fn`` to each predictor's state and keeps all else."""
-  return jax.tree.map(
-    lambda x, *others: fn(x, *others) if _is_state(x) else x,
-    opt_state,
-    *rest,
-    is_leaf=_is_state,
-  )
-
-
 # What a predicted step only reads stays outside the loop's carry: what is not
 # carried cannot be copied.
 def _detach(opt_state):
-  return _map_states(
+  return _opt_state.map_states(
     lambda s: s._replace(
       gradient_history=None, anchor_params=None, accumulated_correction=None
     ),
@@ -290,7 +210,7 @@ def _detach(opt_state):
 
 
 def _attach(live, opt_state):
-  return _map_states(
+  return _opt_state.map_states(
     lambda s, full: s._replace(
       gradient_history=full.gradient_history,
       anchor_params=full.anchor_params,
@@ -305,7 +225,7 @@ def _is_plain_chain(opt_state):
   """Whether no wrapper stands between the optimizer and its predictors."""
   if type(opt_state) is tuple:
     return all(_is_plain_chain(s) for s in opt_state if _has_predictor(s))
-  return _is_state(opt_state)
+  return _opt_state.is_state(opt_state)
 
 
 def _has_limits(state):
@@ -313,25 +233,34 @@ def _has_limits(state):
 
 
 def _has_predictor(opt_state):
-  return any(map(_is_state, jax.tree.leaves(opt_state, is_leaf=_is_state)))
+  return any(
+    map(
+      _opt_state.is_state,
+      jax.tree.leaves(opt_state, is_leaf=_opt_state.is_state),
+    )
+  )
 
 
 def _has_stepped(live, new_state):
   """Whether every predictor saw the step: wrappers may hold it back."""
-  states = zip(_predict_states(live), _predict_states(new_state), strict=True)
+  states = zip(
+    _opt_state.predict_states(live),
+    _opt_state.predict_states(new_state),
+    strict=True,
+  )
   seen = [new.elapsed_steps > old.elapsed_steps for old, new in states]
   return jnp.all(jnp.stack(seen))
 
 
 def _stop_after(updates, new_state):
   """Ends the window when the update was longer than a horizon allows."""
-  states = _predict_states(new_state)
+  states = _opt_state.predict_states(new_state)
   if not all(map(_has_limits, states)):
     return new_state
   limits = [s.longest_update for s in states]
   # Predictors that share an optimizer each saw a part of the update.
   is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
-  return _map_states(
+  return _opt_state.map_states(
     lambda s: s._replace(
       remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
       window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
@@ -341,6 +270,6 @@ def _stop_after(updates, new_state):
 
 
 def _end_window(live):
-  return _map_states(
+  return _opt_state.map_states(
     lambda s: s._replace(remaining_steps=jnp.zeros([], jnp.int32)), live
   )

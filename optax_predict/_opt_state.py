@@ -1,0 +1,88 @@
+"""What can be asked of any optimizer state that holds a predictor."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict import _state
+
+
+def should_compute_full(opt_state: Any) -> jax.Array:
+  """Whether a true gradient is due.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    ``bool[]``, true when at least one of them asks for a true gradient.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  due = [_state.should_compute_full(s) for s in predict_states(opt_state)]
+  return jnp.any(jnp.stack(due))
+
+
+def get_stats(opt_state: Any) -> _state.PredictorStats:
+  """Counts and errors of the predictions so far.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    :class:`PredictorStats`. Of several predictors (``optax.partition``), the
+    one with the most true gradients.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  stats = [_state.get_stats(s) for s in predict_states(opt_state)]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *stats)
+  most = jnp.argmax(stacked.computed_steps)
+  return jax.tree.map(lambda x: x[most], stacked)
+
+
+def reset(opt_state: Any) -> Any:
+  """Forgets all gradients and counts; leaves the optimizer's own state alone.
+
+  Use it when the problem changes: another data set, a loss term switched on.
+
+  Args:
+    opt_state: an optimizer state that holds one or more ``PredictState``.
+
+  Returns:
+    The optimizer state, each ``PredictState`` in it as after ``init``.
+
+  Raises:
+    ValueError: if ``opt_state`` holds no ``PredictState``.
+  """
+  predict_states(opt_state)
+  return map_states(_state.reset, opt_state)
+
+
+def is_state(x):
+  return isinstance(x, _state.PredictState)
+
+
+def predict_states(opt_state):
+  """All predictors' states in an optimizer state, found by their class."""
+  leaves = jax.tree.leaves(opt_state, is_leaf=is_state)
+  found = [x for x in leaves if is_state(x)]
+  if not found:
+    raise ValueError(
+      "the optimizer state holds no PredictState. Build the optimizer with"
+      " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
+      f" its init returns; got {type(opt_state).__name__}."
+    )
+  return found
+
+
+def map_states(fn, opt_state, *rest):
+  """Applies ``fn`` to each predictor's state and keeps all else."""
+  return jax.tree.map(
+    lambda x, *others: fn(x, *others) if is_state(x) else x,
+    opt_state,
+    *rest,
+    is_leaf=is_state,
+  )

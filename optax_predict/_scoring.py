@@ -1,0 +1,64 @@
+"""How good a forecast was, and the statistics that follow from it."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_predict import _base
+
+# A forecast can be worse than any number; statistics stay finite.
+_WORST_ERROR = 1e6
+# Share of the past in the running mean of the relative error.
+_RECENT_DECAY = 0.9
+
+
+def forecast_error(gradients, forecast, moved, state):
+  """Compares forecast and true gradient; says whether the latter is usable."""
+  wide = jax.tree.map(_base.widen, gradients)
+  difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
+  gg, pp, pg, dd = _base.inner_products(
+    [
+      (gradients, gradients),
+      (forecast, forecast),
+      (forecast, gradients),
+      (difference, difference),
+    ]
+  ).astype(state.gradient_norm.dtype)
+  norm = jnp.sqrt(gg)
+  is_finite = jnp.isfinite(norm)
+  if moved.distance is not None:
+    is_finite &= jnp.isfinite(moved.distance)
+  scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
+  relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
+  cosine = pg / jnp.sqrt(pp) / norm
+  error = _base.ForecastError(
+    relative_error=jnp.nan_to_num(
+      jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
+    ).astype(jnp.float32),
+    correlation=jnp.clip(
+      jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
+    ).astype(jnp.float32),
+    history_size=state.history_size,
+    window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
+    window_stopped=state.window_stopped,
+  )
+  return error, norm, is_finite
+
+
+def error_statistics(error, state):
+  """The fields of the state that follow the errors of forecasts."""
+  is_forecast = error.history_size > 0
+  count = optax.safe_increment(state.forecast_count)
+  e = error.relative_error
+  mean = state.mean_error + (e - state.mean_error) / count.astype(jnp.float32)
+  fading = optax.incremental_update(e, state.recent_error, 1 - _RECENT_DECAY)
+  recent = jnp.where(state.forecast_count > 0, fading, e)
+  updated = dict(
+    forecast_count=count,
+    relative_error=e,
+    correlation=error.correlation,
+    mean_error=mean,
+    recent_error=recent,
+  )
+  kept = {name: getattr(state, name) for name in updated}
+  return optax.tree.where(is_forecast, updated, kept)
