@@ -11,9 +11,9 @@ from optax_predict._opt_state import get_stats
 from optax_predict._opt_state import reset
 from optax_predict._opt_state import should_compute_full
 from optax_predict._predictor import gradient_predictor
-from optax_predict._predictor import GradientPredictor
 from optax_predict._skipping import fast_forward
 from optax_predict._skipping import value_and_grad
+from optax_predict._state import GradientPredictor
 from optax_predict._state import PredictorStats
 from optax_predict._state import PredictState
 from optax_predict._transform import predict_gradients

@@ -1,9 +1,7 @@
 """The original component's operations, as pure functions on one state."""
 
-from collections.abc import Callable
 import math
 from typing import Any
-from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -16,53 +14,10 @@ from optax_predict import _scoring
 from optax_predict import forecasters
 from optax_predict import horizons
 from optax_predict._state import get_stats
-from optax_predict._state import PredictorStats
+from optax_predict._state import GradientPredictor
 from optax_predict._state import PredictState
 from optax_predict._state import reset
 from optax_predict._state import should_compute_full
-
-
-class GradientPredictor(NamedTuple):
-  """The operations of a predictor: pure functions on one :class:`PredictState`.
-
-  The order at a true gradient is ``compute_correction``, ``record_gradient``,
-  ``apply_correction``. ``params`` are the parameters the gradient is or would
-  be taken at; forecasters that predict in the parameters need them.
-
-  Attributes:
-    init: ``init(params) -> state``.
-    should_compute_full: ``should_compute_full(state) -> bool[]``, whether a
-      true gradient is due: the history is short, the window is used up or was
-      stopped, or the last forecast was poor.
-    record_gradient: ``record_gradient(gradients, state, params=None) -> state``
-      compares the forecast with a true gradient, sets the next window and puts
-      the gradient into the history. A gradient that is not finite, or whose
-      norm overflows, is counted and otherwise left out.
-    predict_gradient: ``predict_gradient(state, params=None, *,
-      may_refuse=False) -> (gradients, state)``, always finite: should the
-      forecast not be, zeros are returned and a true gradient is due. Where the
-      horizon limits growth, a longer forecast is scaled down. A caller that can
-      leave a step out sets ``may_refuse``: a forecast that is not finite or
-      expected to be poor is then not counted as a step (``elapsed_steps`` stays
-      as it is), and none is scaled.
-    compute_correction: ``compute_correction(gradients, state, params=None) ->
-      (correction, state)``: true gradient minus the forecast for it, zeros if
-      nothing was predicted since the last true gradient. It is added to the
-      accumulator, if there is one.
-    apply_correction: ``apply_correction(gradients, state) -> (gradients,
-      state)`` adds the weighted accumulator and clears it.
-    get_stats: ``get_stats(state) -> PredictorStats``.
-    reset: ``reset(state) -> state``, as after ``init``.
-  """
-
-  init: Callable[..., PredictState]
-  should_compute_full: Callable[[PredictState], jax.Array]
-  record_gradient: Callable[..., PredictState]
-  predict_gradient: Callable[..., tuple[Any, PredictState]]
-  compute_correction: Callable[..., tuple[Any, PredictState]]
-  apply_correction: Callable[..., tuple[Any, PredictState]]
-  get_stats: Callable[[PredictState], PredictorStats]
-  reset: Callable[[PredictState], PredictState]
 
 
 def gradient_predictor(

@@ -1,5 +1,6 @@
-"""The state of a predictor, and what can be read off it alone."""
+"""A predictor's types, and what can be read off its state alone."""
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -96,6 +97,49 @@ class PredictorStats(NamedTuple):
       f" error {float(self.recent_error):.3g}, correlation"
       f" {float(self.correlation):.3f}, horizon {int(self.horizon)}"
     )
+
+
+class GradientPredictor(NamedTuple):
+  """The operations of a predictor: pure functions on one :class:`PredictState`.
+
+  The order at a true gradient is ``compute_correction``, ``record_gradient``,
+  ``apply_correction``. ``params`` are the parameters the gradient is or would
+  be taken at; forecasters that predict in the parameters need them.
+
+  Attributes:
+    init: ``init(params) -> state``.
+    should_compute_full: ``should_compute_full(state) -> bool[]``, whether a
+      true gradient is due: the history is short, the window is used up or was
+      stopped, or the last forecast was poor.
+    record_gradient: ``record_gradient(gradients, state, params=None) -> state``
+      compares the forecast with a true gradient, sets the next window and puts
+      the gradient into the history. A gradient that is not finite, or whose
+      norm overflows, is counted and otherwise left out.
+    predict_gradient: ``predict_gradient(state, params=None, *,
+      may_refuse=False) -> (gradients, state)``, always finite: should the
+      forecast not be, zeros are returned and a true gradient is due. Where the
+      horizon limits growth, a longer forecast is scaled down. A caller that can
+      leave a step out sets ``may_refuse``: a forecast that is not finite or
+      expected to be poor is then not counted as a step (``elapsed_steps`` stays
+      as it is), and none is scaled.
+    compute_correction: ``compute_correction(gradients, state, params=None) ->
+      (correction, state)``: true gradient minus the forecast for it, zeros if
+      nothing was predicted since the last true gradient. It is added to the
+      accumulator, if there is one.
+    apply_correction: ``apply_correction(gradients, state) -> (gradients,
+      state)`` adds the weighted accumulator and clears it.
+    get_stats: ``get_stats(state) -> PredictorStats``.
+    reset: ``reset(state) -> state``, as after ``init``.
+  """
+
+  init: Callable[..., PredictState]
+  should_compute_full: Callable[[PredictState], jax.Array]
+  record_gradient: Callable[..., PredictState]
+  predict_gradient: Callable[..., tuple[Any, PredictState]]
+  compute_correction: Callable[..., tuple[Any, PredictState]]
+  apply_correction: Callable[..., tuple[Any, PredictState]]
+  get_stats: Callable[[PredictState], PredictorStats]
+  reset: Callable[[PredictState], PredictState]
 
 
 def should_compute_full(state: PredictState) -> jax.Array:
