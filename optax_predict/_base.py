@@ -19,6 +19,8 @@ from optax_predict import _checks
 
 PyTree = Any
 
+_SUMS_AT_ONCE = 6
+
 
 class Motion(NamedTuple):
   """How far the run has moved since the last true gradient.
@@ -29,11 +31,14 @@ class Motion(NamedTuple):
       tree like the parameters in float32 or wider; ``None`` when neither
       forecaster nor horizon needs it.
     distance: norm of the displacement, a real scalar; ``None`` with it.
+    projection: what the forecaster's ``project`` made of it, where that was
+      done already; else ``None``.
   """
 
   steps: jax.Array
   displacement: PyTree | None
   distance: jax.Array | None
+  projection: PyTree | None = None
 
 
 class Forecast(NamedTuple):
@@ -67,6 +72,10 @@ class Forecaster(NamedTuple):
       history predicts zeros.
     history_size: how many true gradients a full history stands for.
     needs_params: whether the motion must hold a displacement.
+    project: ``project(history, motion) -> projection``, optional: the part of a
+      forecast that takes a pass over the history and is small, a tree of
+      arrays. It is done once where a forecast is first judged by its expected
+      error and then made.
   """
 
   init: Callable[[PyTree, Any], PyTree]
@@ -74,6 +83,7 @@ class Forecaster(NamedTuple):
   predict: Callable[[PyTree, Motion], Forecast]
   history_size: int
   needs_params: bool = False
+  project: Callable[[PyTree, Motion], PyTree] | None = None
 
 
 class ForecastError(NamedTuple):
@@ -103,8 +113,9 @@ class Horizon(NamedTuple):
 
   Attributes:
     init: ``init() -> state``, arrays of zeros (a reset relies on it).
-    update: ``update(error, state) -> (steps, state)``, called at every finite
-      true gradient; ``steps`` is ``int32[]``, 0 for none.
+    update: ``update(error, state) -> (steps, state)``, called at every true
+      gradient that is recorded; ``steps`` is ``int32[]``, 0 for none, -n to let
+      the next n true gradients through without recording them.
     max_growth: a window also ends when a predicted gradient, or the optimizer's
       update from one, is longer than this many times the last true gradient, or
       the update from that; such a gradient is scaled down to that length.
@@ -194,8 +205,9 @@ def norm(tree: PyTree) -> jax.Array:
 def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
   """Real parts of the inner products of pairs of trees, ``[n]``.
 
-  All pairs in one pass over the leaves: a reduction of n products at once reads
-  a shared tree once, n reductions read it n times.
+  A few pairs are reduced at once: that reads a tree they share once instead of
+  once a pair. More than a few sums no longer fit a core's registers, and the
+  reduction takes twice as long.
   """
   dtype = tree_dtype(pairs)
   total = jnp.zeros([len(pairs)], dtype)
@@ -203,17 +215,24 @@ def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
     *(jax.tree.leaves(tree) for pair in pairs for tree in pair)
   ):
     products = [_real_product(a, b) for a, b in zip(leaves[::2], leaves[1::2])]
-    # XLA rewrites a reduction of one operand into several that take longer to
-    # compile; two operands are left alone.
-    padded = products if len(products) > 1 else 2 * products
-    sums = lax.reduce(
-      padded,
-      [jnp.zeros([], p.dtype) for p in padded],
-      lambda x, y: [p + q for p, q in zip(x, y, strict=True)],
-      tuple(range(leaves[0].ndim)),
-    )[: len(products)]
+    sums = []
+    for start in range(0, len(products), _SUMS_AT_ONCE):
+      sums += _sums(products[start : start + _SUMS_AT_ONCE])
     total += jnp.stack([s.astype(dtype) for s in sums])
   return total
+
+
+def _sums(arrays):
+  """The sum of each array, in one reduction."""
+  # XLA rewrites a reduction of one operand into several that take longer to
+  # compile; two operands are left alone.
+  padded = arrays if len(arrays) > 1 else 2 * arrays
+  return lax.reduce(
+    padded,
+    [jnp.zeros([], a.dtype) for a in padded],
+    lambda x, y: [p + q for p, q in zip(x, y, strict=True)],
+    tuple(range(arrays[0].ndim)),
+  )[: len(arrays)]
 
 
 def _real_product(a, b):

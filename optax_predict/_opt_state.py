@@ -86,3 +86,9 @@ def map_states(fn, opt_state, *rest):
     *rest,
     is_leaf=is_state,
   )
+
+
+def replace_states(states, opt_state):
+  """Puts the predictors' states, in their order, into an optimizer state."""
+  found = iter(states)
+  return map_states(lambda _: next(found), opt_state)

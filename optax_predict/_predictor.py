@@ -92,6 +92,7 @@ def gradient_predictor(
   def init(params):
     _checks.check_params(params)
     dtype = _base.tree_dtype(params)
+    history = forecaster.init(params, history_dtype)
 
     def count():
       return jnp.zeros([], jnp.int32)
@@ -109,7 +110,8 @@ def gradient_predictor(
       elapsed_steps=count(),
       window_stopped=count(),
       longest_update=jnp.zeros([], dtype) if has_limits else None,
-      distance=jnp.zeros([], dtype) if has_limits else None,
+      distance=jnp.zeros([], dtype) if keeps_anchor else None,
+      projection=empty_projection(history, params),
       relative_error=scalar(),
       correlation=scalar(),
       mean_error=scalar(),
@@ -117,75 +119,136 @@ def gradient_predictor(
       gradient_norm=jnp.zeros([], dtype),
       horizon_state=horizon.init(),
       anchor_params=_base.zeros(params) if keeps_anchor else None,
-      gradient_history=forecaster.init(params, history_dtype),
+      gradient_history=history,
       accumulated_correction=_base.zeros(params) if corrects else None,
+    )
+
+  def empty_projection(history, params):
+    if forecaster.project is None:
+      return None
+    still = jax.tree.map(_base.widen, _base.zeros(params))
+    nowhere = jnp.zeros([], _base.tree_dtype(params))
+    moved = _base.Motion(jnp.zeros([], jnp.int32), still, nowhere)
+    shapes = jax.eval_shape(forecaster.project, history, moved)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def displacement(state, params):
+    _checks.check_present("params", params)
+    _checks.check_like("params", params, state.anchor_params)
+    return jax.tree.map(
+      lambda x, anchor: _base.widen(x) - _base.widen(anchor),
+      params,
+      state.anchor_params,
     )
 
   def motion(state, params):
     if not keeps_anchor:
       return _base.Motion(state.elapsed_steps, None, None)
-    _checks.check_present("params", params)
-    _checks.check_like("params", params, state.anchor_params)
-    displacement = jax.tree.map(
-      lambda x, anchor: _base.widen(x) - _base.widen(anchor),
-      params,
-      state.anchor_params,
-    )
-    return _base.Motion(
-      state.elapsed_steps, displacement, _base.norm(displacement)
-    )
+    moved = displacement(state, params)
+    return _base.Motion(state.elapsed_steps, moved, _base.norm(moved))
+
+  def projected(state, moved):
+    if forecaster.project is None:
+      return moved
+    projection = forecaster.project(state.gradient_history, moved)
+    return moved._replace(projection=projection)
 
   def record_gradient(gradients, state, params=None):
     moved = motion(state, params)
-    forecast = forecaster.predict(state.gradient_history, moved)
-    error, norm, is_finite = _scoring.forecast_error(
-      gradients, forecast.gradients, moved, state
-    )
+    norm = _base.norm(gradients)
+    is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
+    if keeps_anchor:
+      is_usable &= jnp.isfinite(moved.distance)
 
-    def record(history, anchor):
-      history = forecaster.observe(gradients, history, moved, forecast)
-      return history, anchor if anchor is None else params
+    def record(state):
+      located = projected(state, moved)
+      history = state.gradient_history
+      forecast = forecaster.predict(history, located)
+      _checks.check_like("gradients", gradients, forecast.gradients)
+      error, size = _scoring.forecast_error(
+        gradients, forecast.gradients, state
+      )
+      steps, horizon_state = horizon.update(error, state.horizon_state)
+      return state._replace(
+        history_size=jnp.minimum(
+          state.history_size + 1, forecaster.history_size
+        ),
+        remaining_steps=steps,
+        planned_steps=jnp.maximum(steps, 0),
+        elapsed_steps=jnp.ones([], jnp.int32),
+        gradient_norm=size,
+        horizon_state=horizon_state,
+        gradient_history=forecaster.observe(
+          gradients, history, located, forecast
+        ),
+        anchor_params=params if keeps_anchor else None,
+        **_scoring.error_statistics(error, state),
+      )
 
-    history, anchor = lax.cond(
-      is_finite,
-      record,
-      lambda *unchanged: unchanged,
-      state.gradient_history,
-      state.anchor_params,
-    )
-    steps, horizon_state = horizon.update(error, state.horizon_state)
-    recorded = dict(
-      history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
-      remaining_steps=steps,
-      planned_steps=steps,
-      elapsed_steps=jnp.ones([], jnp.int32),
-      gradient_norm=norm,
-      horizon_state=horizon_state,
-      **_scoring.error_statistics(error, state),
-    )
-    left_out = {name: getattr(state, name) for name in recorded} | dict(
-      remaining_steps=jnp.zeros([], jnp.int32),
-      planned_steps=jnp.zeros([], jnp.int32),
-      elapsed_steps=optax.safe_increment(state.elapsed_steps),
-    )
+    def leave_out(state):
+      return state._replace(
+        remaining_steps=jnp.where(
+          state.remaining_steps < 0, state.remaining_steps + 1, 0
+        ),
+        planned_steps=jnp.zeros([], jnp.int32),
+        elapsed_steps=optax.safe_increment(state.elapsed_steps),
+      )
+
+    state = lax.cond(is_usable, record, leave_out, state)
     return state._replace(
       step_count=optax.safe_increment(state.step_count),
       true_gradient_count=optax.safe_increment(state.true_gradient_count),
       window_stopped=jnp.zeros([], jnp.int32),
-      distance=jnp.zeros_like(state.distance) if has_limits else None,
-      gradient_history=history,
-      anchor_params=anchor,
-      **optax.tree.where(is_finite, recorded, left_out),
+      distance=jnp.zeros_like(state.distance) if keeps_anchor else None,
     )
 
-  def predict_gradient(state, params=None, *, may_refuse=False):
-    moved = motion(state, params)
+  def look_ahead(state, params=None):
+    moved = projected(state, motion(state, params))
     gradients, expected_error = forecaster.predict(
       state.gradient_history, moved
     )
-    if expected_error is None:
-      size = _base.norm(gradients)
-      expected_error = jnp.where(jnp.isfinite(size), 0, jnp.inf)
+    expected_error = _known_error(gradients, expected_error)
+    is_finite = jnp.isfinite(expected_error)
+    ends = ~is_finite
+    if horizon.max_expected_error is not None:
+      ends |= expected_error > horizon.max_expected_error * state.gradient_norm
+    if keeps_anchor:
+      state = state._replace(distance=_finite(moved.distance))
+    if has_limits:
+      # The first predicted step sees the true gradient's whole update.
+      longest = jnp.where(
+        state.elapsed_steps <= 1,
+        _finite(growth * state.distance),
+        state.longest_update,
+      )
+      state = state._replace(longest_update=longest)
+    return state._replace(
+      projection=moved.projection,
+      remaining_steps=jnp.where(ends, 0, state.remaining_steps),
+      window_stopped=jnp.where(is_finite, state.window_stopped, 1),
+    )
+
+  def predict_prepared(state, params=None):
+    moved = _base.Motion(state.elapsed_steps, None, None)
+    if keeps_anchor:
+      moved = moved._replace(
+        displacement=displacement(state, params),
+        distance=state.distance,
+        projection=state.projection,
+      )
+    gradients, _ = forecaster.predict(state.gradient_history, moved)
+    return gradients, state._replace(
+      step_count=optax.safe_increment(state.step_count),
+      elapsed_steps=optax.safe_increment(state.elapsed_steps),
+      remaining_steps=jnp.maximum(state.remaining_steps - 1, 0),
+    )
+
+  def predict_gradient(state, params=None, *, may_refuse=False):
+    moved = projected(state, motion(state, params))
+    gradients, expected_error = forecaster.predict(
+      state.gradient_history, moved
+    )
+    expected_error = _known_error(gradients, expected_error)
     is_finite = jnp.isfinite(expected_error)
     is_unsure = jnp.zeros([], bool)
     if horizon.max_expected_error is not None:
@@ -193,11 +256,11 @@ def gradient_predictor(
       is_unsure = expected_error > tolerated
     scale = jnp.ones_like(state.gradient_norm)
     is_too_long = jnp.zeros([], bool)
-    longest_update, distance = state.longest_update, state.distance
+    longest_update = state.longest_update
+    distance = _finite(moved.distance) if keeps_anchor else None
     if has_limits:
       # The first predicted step sees the true gradient's whole update. Later,
       # no update is shorter than the distance it added.
-      distance = _finite(moved.distance)
       longest_update = jnp.where(
         state.elapsed_steps <= 1, _finite(growth * distance), longest_update
       )
@@ -220,6 +283,7 @@ def gradient_predictor(
       window_stopped=(is_too_long | ~is_finite).astype(jnp.int32),
       longest_update=longest_update,
       distance=distance,
+      projection=moved.projection,
     )
     return _scale(jnp.where(is_finite, scale, 0), gradients), state
 
@@ -227,7 +291,7 @@ def gradient_predictor(
     moved = motion(state, params)
     forecast = forecaster.predict(state.gradient_history, moved).gradients
     _checks.check_like("gradients", gradients, forecast)
-    was_predicted = (state.elapsed_steps > 1) & (state.history_size > 0)
+    was_predicted = (state.elapsed_steps > 1) & (state.planned_steps > 0)
     correction = optax.tree.sub(
       jax.tree.map(_base.widen, gradients),
       jax.tree.map(_base.widen, forecast),
@@ -263,11 +327,20 @@ def gradient_predictor(
     should_compute_full=should_compute_full,
     record_gradient=record_gradient,
     predict_gradient=predict_gradient,
+    look_ahead=look_ahead,
+    predict_prepared=predict_prepared,
     compute_correction=compute_correction,
     apply_correction=apply_correction,
     get_stats=get_stats,
     reset=reset,
   )
+
+
+def _known_error(gradients, expected_error):
+  """The error to expect; without an estimate, whether a forecast is finite."""
+  if expected_error is not None:
+    return expected_error
+  return jnp.where(jnp.isfinite(_base.norm(gradients)), 0, jnp.inf)
 
 
 def _scale(scale, tree):

@@ -12,8 +12,8 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
-def forecast_error(gradients, forecast, moved, state):
-  """Compares forecast and true gradient; says whether the latter is usable."""
+def forecast_error(gradients, forecast, state):
+  """Compares forecast and true gradient; also the latter's norm."""
   wide = jax.tree.map(_base.widen, gradients)
   difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
   gg, pp, pg, dd = _base.inner_products(
@@ -25,9 +25,6 @@ def forecast_error(gradients, forecast, moved, state):
     ]
   ).astype(state.gradient_norm.dtype)
   norm = jnp.sqrt(gg)
-  is_finite = jnp.isfinite(norm)
-  if moved.distance is not None:
-    is_finite &= jnp.isfinite(moved.distance)
   scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
   relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
   cosine = pg / jnp.sqrt(pp) / norm
@@ -42,7 +39,7 @@ def forecast_error(gradients, forecast, moved, state):
     window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
     window_stopped=state.window_stopped,
   )
-  return error, norm, is_finite
+  return error, norm
 
 
 def error_statistics(error, state):

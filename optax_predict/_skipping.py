@@ -70,38 +70,61 @@ def fast_forward(
   _opt_state.predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
-  # Choosing between two states afterwards costs a pass over both.
-  takes_every_step = _is_plain_chain(opt_state) and not any(
-    _has_limits(s) for s in _opt_state.predict_states(opt_state)
-  )
+  history = [_held(s) for s in _opt_state.predict_states(opt_state)]
+  is_plain = _is_plain_chain(opt_state)
 
-  def body(carry):
-    params, live = carry
+  def update(params, live, **flags):
     # Tied to the carry, or XLA would widen a whole bfloat16 history once before
     # the loop and keep it.
-    params, held = lax.optimization_barrier((params, opt_state))
-    updates, new_state = tx.update(
-      placeholder,
-      _attach(live, held),
-      params,
-      is_predicted_step=True,
-      **extra_args,
+    params, held = lax.optimization_barrier((params, history))
+    updates, state = tx.update(
+      placeholder, _attach(live, held), params, **flags, **extra_args
     )
-    new_state = _stop_after(updates, _detach(new_state))
-    taken = optax.apply_updates(params, updates), new_state
-    if takes_every_step:
-      return taken
+    return updates, _detach(state)
+
+  def look_ahead(params, live):
+    """Ends the window before a poor step."""
+
+    def seen():
+      # Only the predictors' states are used: XLA drops the rest of the chain.
+      return _opt_state.predict_states(
+        update(params, live, is_predicted_step=True, is_look_ahead=True)[1]
+      )
+
+    states = lax.cond(
+      _opt_state.should_compute_full(live),
+      lambda: _opt_state.predict_states(live),
+      seen,
+    )
+    return _opt_state.replace_states(states, live)
+
+  def plain_body(carry):
+    params, live = carry
+    updates, live = update(
+      params, live, is_predicted_step=True, is_look_ahead=False
+    )
+    params = optax.apply_updates(params, updates)
+    return params, look_ahead(params, _stop_after(updates, live))
+
+  def wrapped_body(carry):
+    params, live = carry
+    updates, new_state = update(params, live, is_predicted_step=True)
+    new_state = _stop_after(updates, new_state)
+    # Choosing between two states afterwards costs a pass over both.
     return optax.tree.where(
-      _has_stepped(live, new_state), taken, (params, _end_window(live))
+      _has_stepped(live, new_state),
+      (optax.apply_updates(params, updates), new_state),
+      (params, _end_window(live)),
     )
 
+  live = _detach(opt_state)
   params, live = lax.while_loop(
     lambda carry: ~_opt_state.should_compute_full(carry[1]),
-    body,
-    (params, _detach(opt_state)),
+    plain_body if is_plain else wrapped_body,
+    (params, look_ahead(params, live) if is_plain else live),
   )
   # Predictors that share an optimizer all see the next true gradient.
-  return params, _attach(_end_window(live), opt_state)
+  return params, _attach(_end_window(live), history)
 
 
 def value_and_grad(
@@ -200,25 +223,23 @@ def _nan(path, shape):
 
 # What a predicted step only reads stays outside the loop's carry: what is not
 # carried cannot be copied.
+def _held(state):
+  return dict(
+    gradient_history=state.gradient_history,
+    anchor_params=state.anchor_params,
+    accumulated_correction=state.accumulated_correction,
+  )
+
+
 def _detach(opt_state):
   return _opt_state.map_states(
-    lambda s: s._replace(
-      gradient_history=None, anchor_params=None, accumulated_correction=None
-    ),
-    opt_state,
+    lambda s: s._replace(**dict.fromkeys(_held(s))), opt_state
   )
 
 
-def _attach(live, opt_state):
-  return _opt_state.map_states(
-    lambda s, full: s._replace(
-      gradient_history=full.gradient_history,
-      anchor_params=full.anchor_params,
-      accumulated_correction=full.accumulated_correction,
-    ),
-    live,
-    opt_state,
-  )
+def _attach(live, history):
+  parts = iter(history)
+  return _opt_state.map_states(lambda s: s._replace(**next(parts)), live)
 
 
 def _is_plain_chain(opt_state):
@@ -226,10 +247,6 @@ def _is_plain_chain(opt_state):
   if type(opt_state) is tuple:
     return all(_is_plain_chain(s) for s in opt_state if _has_predictor(s))
   return _opt_state.is_state(opt_state)
-
-
-def _has_limits(state):
-  return state.longest_update is not None
 
 
 def _has_predictor(opt_state):
@@ -255,9 +272,9 @@ def _has_stepped(live, new_state):
 def _stop_after(updates, new_state):
   """Ends the window when the update was longer than a horizon allows."""
   states = _opt_state.predict_states(new_state)
-  if not all(map(_has_limits, states)):
-    return new_state
   limits = [s.longest_update for s in states]
+  if None in limits:
+    return new_state
   # Predictors that share an optimizer each saw a part of the update.
   is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
   return _opt_state.map_states(
@@ -271,5 +288,6 @@ def _stop_after(updates, new_state):
 
 def _end_window(live):
   return _opt_state.map_states(
-    lambda s: s._replace(remaining_steps=jnp.zeros([], jnp.int32)), live
+    lambda s: s._replace(remaining_steps=jnp.minimum(s.remaining_steps, 0)),
+    live,
   )

@@ -18,7 +18,8 @@ class PredictState(NamedTuple):
       ``int32[]``.
     history_size: true gradients in the history, ``int32[]``.
     remaining_steps: predicted steps left in this window, ``int32[]``; 0 when a
-      true gradient is due.
+      true gradient is due, -n when n of them are also to be let through
+      without being recorded.
     planned_steps: predicted steps this window was to have, ``int32[]``.
     elapsed_steps: steps taken since the last recorded gradient, that one
       counted, ``int32[]``.
@@ -26,7 +27,9 @@ class PredictState(NamedTuple):
     longest_update: longest update this window allows, a real scalar, known from
       its first predicted step on; ``None`` when the horizon sets no limit.
     distance: between the parameters at the last predicted step and at the last
-      true gradient, a real scalar; ``None`` with it.
+      true gradient, a real scalar; ``None`` with ``anchor_params``.
+    projection: what the forecaster made of that displacement, where the next
+      step was looked at ahead; ``None`` for forecasters without.
     gradient_norm: of the last recorded gradient, a real scalar.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
@@ -50,6 +53,7 @@ class PredictState(NamedTuple):
   window_stopped: jax.Array
   longest_update: jax.Array | None
   distance: jax.Array | None
+  projection: Any
   gradient_norm: jax.Array
   relative_error: jax.Array
   correlation: jax.Array
@@ -122,6 +126,12 @@ class GradientPredictor(NamedTuple):
       leave a step out sets ``may_refuse``: a forecast that is not finite or
       expected to be poor is then not counted as a step (``elapsed_steps`` stays
       as it is), and none is scaled.
+    look_ahead: ``look_ahead(state, params=None) -> state`` ends the window if the
+      next forecast, at these parameters, is expected to be poor or may not be
+      finite, and keeps what the forecaster has found out.
+    predict_prepared: ``predict_prepared(state, params=None) -> (gradients,
+      state)``: the forecast after a ``look_ahead`` at the same parameters that
+      left predicted steps to take; nothing is checked twice.
     compute_correction: ``compute_correction(gradients, state, params=None) ->
       (correction, state)``: true gradient minus the forecast for it, zeros if
       nothing was predicted since the last true gradient. It is added to the
@@ -136,6 +146,8 @@ class GradientPredictor(NamedTuple):
   should_compute_full: Callable[[PredictState], jax.Array]
   record_gradient: Callable[..., PredictState]
   predict_gradient: Callable[..., tuple[Any, PredictState]]
+  look_ahead: Callable[..., PredictState]
+  predict_prepared: Callable[..., tuple[Any, PredictState]]
   compute_correction: Callable[..., tuple[Any, PredictState]]
   apply_correction: Callable[..., tuple[Any, PredictState]]
   get_stats: Callable[[PredictState], PredictorStats]

@@ -84,12 +84,23 @@ def predict_gradients(
     )
     return _base.cast_like(forecast, gradients), state
 
-  # A transformation further out passes extra arguments on; one that drops them
-  # leaves the cond, which is slower and right.
+  # Static arguments of fast_forward. A transformation further out passes them
+  # on; one that drops them leaves the cond, which is slower and right.
   def update(
-    updates, state, params=None, *, is_predicted_step=None, **extra_args
+    updates,
+    state,
+    params=None,
+    *,
+    is_predicted_step=None,
+    is_look_ahead=None,
+    **extra_args,
   ):
     del extra_args
+    if is_look_ahead is True:
+      return updates, predictor.look_ahead(state, params)
+    if is_predicted_step is True and is_look_ahead is False:
+      forecast, state = predictor.predict_prepared(state, params)
+      return _base.cast_like(forecast, updates), state
     if is_predicted_step is True:
       return predicted(updates, state, params, may_refuse=True)
     return lax.cond(

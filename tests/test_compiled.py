@@ -56,13 +56,30 @@ def test_momentum_copies_nothing_on_predicted_steps(leaves):
   assert copies_in_loop(compiled.as_text()) == 0
 
 
-def test_secant_copies_no_history_on_predicted_steps():
+@pytest.mark.parametrize("leaves", [1, 4])
+def test_secant_copies_no_history_on_predicted_steps(leaves):
   tx = optimizer(optax_predict.forecasters.secant(memory=3))
-  compiled = compile_fast_forward(tx, 3)
-  # Adam's two moments, of which the step may be left out; not the 2 x 3 slots.
-  assert copies_in_loop(compiled.as_text()) <= 3 * 3
+  compiled = compile_fast_forward(tx, leaves)
+  # The parameters once, at most; not the 2 x 3 slots nor Adam's moments.
+  assert copies_in_loop(compiled.as_text()) <= leaves
+  # The forecast, the displacement, and what XLA keeps of the updates.
   temporary = compiled.memory_analysis().temp_size_in_bytes
-  assert temporary <= 6.2 * 4 * SIZE * 3
+  assert temporary <= 3.1 * 4 * SIZE * leaves
+
+
+def test_a_true_gradient_is_recorded_without_a_copy_of_the_history():
+  tx = optimizer(optax_predict.forecasters.secant(memory=8))
+  p = params(1)
+
+  def step(gradients, p, s):
+    updates, s = tx.update(gradients, s, p)
+    return optax.apply_updates(p, updates), s
+
+  compiled = (
+    jax.jit(step, donate_argnums=(1, 2)).lower(p, p, tx.init(p)).compile()
+  )
+  # 2 x 8 slots would be 16 more.
+  assert compiled.memory_analysis().temp_size_in_bytes <= 6.2 * 4 * SIZE
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

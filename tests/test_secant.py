@@ -12,9 +12,9 @@ from tests import helpers
 class DenseSecant:
   """The formulas of the docstring on whole vectors, nothing incremental."""
 
-  def __init__(self, memory, damping=0.6, ridge=1e-3, growth=1.2):
-    self.memory, self.damping = memory, damping
-    self.ridge, self.growth = ridge, growth
+  def __init__(self, memory, symmetric=True):
+    self.memory, self.damping, self.symmetric = memory, 0.6, symmetric
+    self.ridge, self.growth = 1e-3, 1.2
     self.points, self.gradients = [], []
     self.errors = np.zeros(2)
     self.moments = np.zeros(5)
@@ -38,7 +38,7 @@ class DenseSecant:
     c = inverse @ s @ d
     r = d - s.T @ c
     largest = np.linalg.norm(y, axis=1).max()
-    symmetric = s.T @ inverse @ (y @ r)
+    symmetric = s.T @ inverse @ (y @ r) if self.symmetric else 0
     forecast = (
       self.gradients[-1] + y.T @ c + symmetric + self.damping * largest * r
     )
@@ -95,12 +95,14 @@ def walk(seed, steps, size=7):
     x = x - 0.1 * gradient(x) + 0.02 * rng.normal(size=size)
 
 
-@pytest.mark.parametrize("memory", [1, 3, 10])
+@pytest.mark.parametrize(
+  "memory, symmetric", [(1, True), (3, True), (3, False), (10, True)]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_equals_dense_formulas(memory, dtype):
+def test_equals_dense_formulas(memory, symmetric, dtype):
   with helpers.x64(dtype == "float64"):
-    forecaster = optax_predict.forecasters.secant(memory)
-    dense = DenseSecant(memory)
+    forecaster = optax_predict.forecasters.secant(memory, symmetric=symmetric)
+    dense = DenseSecant(memory, symmetric)
     history = forecaster.init(helpers.nested(np.zeros(7), dtype), None)
     predict, observe = jax.jit(forecaster.predict), jax.jit(forecaster.observe)
     last = np.zeros(7)

@@ -55,6 +55,7 @@ def secant(
   damping: float = 0.6,
   ridge: float = 1e-3,
   ridge_growth: float = 1.2,
+  symmetric: bool = True,
 ) -> _base.Forecaster:
   r"""Predicts the gradient from how far the parameters have moved.
 
@@ -85,13 +86,16 @@ def secant(
   spans the motion.
 
   Memory: 2 m + 1 parameter-sized buffers, and one for the parameters at the last
-  true gradient. A predicted step reads 4 m + 5.
+  true gradient. A predicted step reads 4 m + 5 of them, without the symmetric
+  term 3 m + 5.
 
   Args:
     memory: m, pairs to keep, at least 1.
     damping: :math:`\gamma`, 0 or more.
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
     ridge_growth: :math:`\rho`, at least 1.
+    symmetric: whether :math:`S^T M Y r` is in the model. Without it a predicted
+      step is cheaper and a few per cent more true gradients are needed.
 
   Returns:
     A :class:`Forecaster`.
@@ -134,11 +138,25 @@ def secant(
       moments=jnp.zeros([5], scalar),
     )
 
+  def project(history, motion):
+    slots = history.displacements
+    if symmetric:
+      slots += history.changes
+    return _base.inner_products([(x, motion.displacement) for x in slots])
+
+  def split(history, motion):
+    """S dx and Y dx; the latter only for the symmetric model."""
+    both = motion.projection
+    if both is None:
+      both = project(history, motion)
+    return both[:m], both[m:]
+
   def predict(history, motion):
-    dx = motion.displacement
-    s_dx, y_dx = _project(history, dx)
+    s_dx, y_dx = split(history, motion)
     c = history.inverse @ s_dx
-    t = history.inverse @ (y_dx - history.cross @ c)
+    t = jnp.zeros_like(c)
+    if symmetric:
+      t = history.inverse @ (y_dx - history.cross @ c)
     stiffness = damping * jnp.max(history.curvatures)
     a, b = _blend(history.moments)
     mean = _mean_weights(history)
@@ -163,7 +181,7 @@ def secant(
         [(a + b) * one, a * stiffness, *on_changes, *on_displacements],
         [
           history.last_gradient,
-          dx,
+          motion.displacement,
           *history.changes,
           *history.displacements,
         ],
@@ -180,43 +198,53 @@ def secant(
   def observe(gradients, history, motion, forecast):
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
-    write = is_pair & (jnp.arange(m) == history.pairs % m)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
     s = _scaled(per_length, dx)
     y = _scaled(per_length, _difference(gradients, history.last_gradient))
-    s_s, y_s = _project(history, s)
-    products = _base.inner_products(
-      [*((slot, y) for slot in history.displacements), (s, y), (y, y)]
-    )
-    s_y, own, square = products[:m], products[m], products[m + 1]
-    errors = _learn(history, motion, s_s * length, gradients, forecast, is_pair)
+    s_dx, y_dx = split(history, motion)
+    s_s, y_s = per_length * s_dx, per_length * y_dx
+    slots = history.displacements if symmetric else ()
+    products = _base.inner_products([(y, y), (s, y), *((x, y) for x in slots)])
+    square, own, s_y = products[0], products[1], products[2:]
+    errors = _learn(history, motion, s_dx, gradients, forecast, is_pair)
+    moments = _moments(history, gradients, forecast, is_pair)
+    # Beside leaving out what overflows, this orders every read of a slot before
+    # the write to it: XLA would copy the slot otherwise.
+    known = [s_s, y_s, products, errors, moments]
+    is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
+    write = is_pair & (jnp.arange(m) == history.pairs % m)
     s_s = jnp.where(write, 1, s_s)
-    gram = _put(history.gram, write, s_s, s_s)
-    cross = _put(
-      history.cross,
-      write,
-      jnp.where(write, own, s_y),
-      jnp.where(write, own, y_s),
-    )
+    gram, cross = _put(history.gram, write, s_s, s_s), history.cross
+    if symmetric:
+      row, column = jnp.where(write, own, s_y), jnp.where(write, own, y_s)
+      cross = _put(cross, write, row, column)
     pairs = history.pairs + is_pair.astype(jnp.int32)
     age = ((pairs - 1 - jnp.arange(m)) % m).astype(gram.dtype)
+    displacements, changes = _fill(
+      (history.displacements, history.changes), write, (s, y)
+    )
     return SecantHistory(
       pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
       has_gradient=jnp.ones([], jnp.int32),
       last_gradient=_base.cast_like(gradients, history.last_gradient),
-      displacements=_fill(history.displacements, write, s),
-      changes=_fill(history.changes, write, y),
+      displacements=displacements,
+      changes=changes,
       curvatures=jnp.where(write, jnp.sqrt(square), history.curvatures),
       gram=gram,
       cross=cross,
       inverse=_inverse(gram + jnp.diag(ridge * ridge_growth**age)),
       lengths=jnp.where(write, length, history.lengths),
       errors=errors,
-      moments=_moments(history, gradients, forecast, is_pair),
+      moments=moments,
     )
 
   return _base.Forecaster(
-    init, observe, predict, history_size=m + 1, needs_params=True
+    init,
+    observe,
+    predict,
+    history_size=m + 1,
+    needs_params=True,
+    project=project,
   )
 
 
@@ -230,14 +258,6 @@ def _scaled(scale, tree):
 
 def _difference(x, y):
   return jax.tree.map(lambda a, b: _base.widen(a) - _base.widen(b), x, y)
-
-
-def _project(history, dx):
-  """S dx and Y dx."""
-  slots = (*history.displacements, *history.changes)
-  both = _base.inner_products([(slot, dx) for slot in slots])
-  m = len(history.changes)
-  return both[:m], both[m:]
 
 
 def _unexplained(history, motion, c, s_dx):
@@ -315,8 +335,17 @@ def _moments(history, gradients, forecast, is_pair):
 
 
 def _fill(slots, write, new):
-  """Puts a tree into the slot where ``write`` is set."""
-  return tuple(_base.where(write[j], new, slot) for j, slot in enumerate(slots))
+  """Puts a pair into the slots where ``write`` is set.
+
+  One cond a slot: the slot that is written costs its bytes, the others nothing.
+  """
+  pairs = list(zip(*slots))
+  new = _base.cast_like(new, pairs[0])
+  filled = [
+    lax.cond(write[j], lambda old, new: new, lambda old, new: old, pair, new)
+    for j, pair in enumerate(pairs)
+  ]
+  return tuple(zip(*filled))
 
 
 def _put(matrix, write, row, column):

@@ -8,6 +8,11 @@ import jax.numpy as jnp
 from optax_predict import _base
 from optax_predict import _checks
 
+# True gradients without a window after which the predictor rests, and the most
+# that it then lets through unseen.
+_PATIENCE = 10
+_LONGEST_REST = 64
+
 
 class AdaptiveState(NamedTuple):
   """State of the adaptive horizon.
@@ -15,9 +20,13 @@ class AdaptiveState(NamedTuple):
   Attributes:
     length: predicted steps per window, before it is rounded down,
       ``float32[]``.
+    closed: forecasts in a row that opened no window, ``int32[]``.
+    rest: true gradients the last rest let through, ``int32[]``.
   """
 
   length: jax.Array
+  closed: jax.Array
+  rest: jax.Array
 
 
 def adaptive(
@@ -44,7 +53,9 @@ def adaptive(
   descent step: for a step size up to :math:`1/L`,
   :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |e|^2)`. Under minibatch noise the
   error stays near or above 1, the length falls to 0 and the base optimizer runs
-  unchanged.
+  unchanged. After ten forecasts in a row that opened no window the predictor
+  rests, to cost nothing: 8 true gradients are let through without being looked
+  at, two are looked at, then 16 are let through, and so on up to 64.
 
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
@@ -80,7 +91,10 @@ def adaptive(
   )
 
   def init():
-    return AdaptiveState(jnp.zeros([], jnp.float32))
+    def count():
+      return jnp.zeros([], jnp.int32)
+
+    return AdaptiveState(jnp.zeros([], jnp.float32), count(), count())
 
   def update(error, state):
     k = state.length
@@ -92,7 +106,14 @@ def adaptive(
     is_known = error.history_size >= 1
     is_used = (error.window_steps > 0) | (k < 1)
     k = jnp.where(is_known & is_used, changed, k).astype(jnp.float32)
-    steps = jnp.where(is_known, jnp.floor(k), 0)
-    return steps.astype(jnp.int32), AdaptiveState(k)
+    steps = jnp.where(is_known, jnp.floor(k), 0).astype(jnp.int32)
+    closed = jnp.where(steps > 0, 0, state.closed + is_known)
+    # The forecast after a rest spans it and is judged; the second one counts.
+    is_tired = closed >= jnp.where(state.rest > 0, 2, _PATIENCE)
+    doubled = jnp.clip(2 * state.rest, 8, _LONGEST_REST)
+    rest = jnp.where(is_tired, doubled, jnp.where(steps > 0, 0, state.rest))
+    return jnp.where(is_tired, -rest, steps), AdaptiveState(
+      k, jnp.where(is_tired, 0, closed).astype(jnp.int32), rest
+    )
 
   return _base.Horizon(init, update, max_growth, max_expected_error)
