@@ -16,16 +16,16 @@ def _steps(found: dict) -> str:
       f"{r['parameters'] / 1e6:g}M",
       r["history"],
       f"{r['bare_us']:.0f}",
-      f"{r['predicted_us']:.0f}",
+      f"{r['step_us']:.0f}",
       f"**{r['ratio']:.2f}**",
-      f"{r['floor']:.2f}",
+      f"{r['floor']:.2f}" if r["floor"] else "",
       f"{r['compile_s']:.1f}",
       f"{r['temp_copies']:.1f}",
     ]
     for r in found["rows"]
   ]
   head = ["forecaster", "form", "base", "leaves", "parameters", "history"]
-  head += ["bare step (us)", "predicted step (us)", "ratio", "byte floor"]
+  head += ["bare step (us)", "step (us)", "ratio", "byte floor"]
   return report.table([*head, "compile (s)", "temp (parameter sizes)"], rows)
 
 

@@ -5,9 +5,13 @@ python -m benchmarks.step_cost [--sizes 1 4 16] [--leaves 1 50]
 A predicted step cannot be cheaper than moving its bytes: the optimizer's own
 reads and writes, less the gradient it does not read, plus every history buffer
 once. That floor is computed from the real state and shown beside the time.
+
+Beside predicted steps in both forms: the update from a true gradient, which is
+recorded, and from one that passes while the predictor rests.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import pathlib
@@ -25,6 +29,7 @@ from benchmarks import timing
 import optax_predict
 
 STEPS = 8
+_FORMS = 4
 _RATE = 1e-4
 # Reads and writes of one parameter-sized buffer in a bare update.
 _BARE_BUFFERS = {"adam": 7, "sgd": 3}
@@ -32,6 +37,13 @@ _BASES = {"adam": optax.adam, "sgd": optax.sgd}
 _FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum,
   "secant": optax_predict.forecasters.secant,
+  "secant, not symmetric": functools.partial(
+    optax_predict.forecasters.secant, symmetric=False
+  ),
+  "secant(5)": functools.partial(optax_predict.forecasters.secant, 5),
+  "secant(5), not symmetric": functools.partial(
+    optax_predict.forecasters.secant, 5, symmetric=False
+  ),
 }
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
 _RESULTS = pathlib.Path(__file__).parent / "results"
@@ -154,13 +166,21 @@ def _per_step(tx):
   return step
 
 
+def _true_gradient(tx, left: int):
+  def step(params, state, grads):
+    updates, state = tx.update(grads, _with_steps_left(state, left), params)
+    return optax.apply_updates(params, updates), state
+
+  return step
+
+
 def _copied(tree):
   """Fresh buffers, since each program donates its own."""
   return jax.tree.map(jnp.copy, tree)
 
 
 def measure(setting: Setting, rounds: int) -> list[dict]:
-  """Both forms of one setting, each against its own bare update."""
+  """Every form of one setting, each against its own bare update."""
   tx, base = _optimizer(setting), _BASES[setting.base](_RATE)
   params, state = _filled(tx, _params(setting))
   grads = _copied(params)
@@ -172,14 +192,18 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
   for form, ours, theirs, steps in (
     ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
     ("per step", _per_step(tx), _bare_step(base), 1),
+    ("true gradient", _true_gradient(tx, 0), _bare_step(base), 1),
+    ("resting", _true_gradient(tx, -1), _bare_step(base), 1),
   ):
     carry = _copied((params, state))
     bare_carry = _copied((params, base.init(params)))
-    predicted = timing.Program(ours, *carry, donate=(0, 1))
+    is_predicted = form in ("fast_forward", "per step")
+    given = () if is_predicted else (grads,)
+    measured = timing.Program(ours, *carry, *given, donate=(0, 1))
     bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
     seconds = timing.interleaved(
       {
-        "predicted": _Carried(predicted, carry),
+        "ours": _Carried(measured, carry, *given),
         "bare": _Carried(bare, bare_carry, grads),
       },
       rounds,
@@ -190,13 +214,13 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
         **setting._asdict(),
         "form": form,
         "bare_us": 1e6 * medians["bare"],
-        "predicted_us": 1e6 * medians["predicted"],
-        "ratio": timing.ratio(seconds, "predicted", "bare"),
-        "floor": floor,
-        "compile_s": predicted.compile_s,
+        "step_us": 1e6 * medians["ours"],
+        "ratio": timing.ratio(seconds, "ours", "bare"),
+        "floor": floor if is_predicted else None,
+        "compile_s": measured.compile_s,
         "bare_compile_s": bare.compile_s,
-        "temp_copies": predicted.temp_bytes / size,
-        "copies": predicted.copies(smallest),
+        "temp_copies": measured.temp_bytes / size,
+        "copies": measured.copies(smallest),
       }
     )
   return rows
@@ -209,6 +233,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--leaves", nargs="+", type=int, default=[1, 50])
   parser.add_argument("--bases", nargs="+", default=["adam"])
   parser.add_argument("--forecasters", nargs="+", default=list(_FORECASTERS))
+  parser.add_argument("--histories", nargs="+", default=list(_HISTORIES))
   parser.add_argument("--rounds", type=int, default=9)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
@@ -219,12 +244,12 @@ def main(argv: list[str] | None = None) -> None:
     arguments.bases,
     arguments.leaves,
     arguments.sizes,
-    _HISTORIES,
+    arguments.histories,
   ):
     parameters = round(size * 1e6) // leaves * leaves
     setting = Setting(forecaster, base, leaves, parameters, history)
     rows += measure(setting, arguments.rounds)
-    for row in rows[-2:]:
+    for row in rows[-_FORMS:]:
       print(*setting, row["form"], f"{row['ratio']:.2f}", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")
