@@ -99,6 +99,10 @@ class ForecastError(NamedTuple):
       ``int32[]``.
     window_stopped: 1 when that window was stopped because a forecast or an
       update grew too long or was not finite, else 0, ``int32[]``.
+    growth: norm of the true gradient over that of the last one, ``float32[]``,
+      finite; 1 where that was zero.
+    loss: at the true gradient, ``float32[]``, where the caller passed it as
+      ``value``; ``None`` otherwise.
   """
 
   relative_error: jax.Array
@@ -106,6 +110,8 @@ class ForecastError(NamedTuple):
   history_size: jax.Array
   window_steps: jax.Array
   window_stopped: jax.Array
+  growth: jax.Array | float = 1.0
+  loss: jax.Array | None = None
 
 
 class Horizon(NamedTuple):
@@ -118,7 +124,8 @@ class Horizon(NamedTuple):
       the next n true gradients through without recording them.
     max_growth: a window also ends when a predicted gradient, or the optimizer's
       update from one, is longer than this many times the last true gradient, or
-      the update from that; such a gradient is scaled down to that length.
+      the update from that; such a gradient is scaled down to that length. So is
+      a true gradient after a window, and those after it until one is not longer.
       ``None`` for no such limit.
     max_expected_error: a window also ends when the forecaster expects a larger
       relative error than this; ``None`` for no such limit.
@@ -174,8 +181,12 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def zeros(params: PyTree, dtype: Any = None) -> PyTree:
-  """Zeros like the parameters, in ``dtype`` or in each parameter's own."""
-  return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params)
+  """Zeros like the parameters, real ones in ``dtype`` if one is given."""
+
+  def leaf(p):
+    return jnp.zeros_like(p, dtype=None if jnp.iscomplexobj(p) else dtype)
+
+  return jax.tree.map(leaf, params)
 
 
 def where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
@@ -224,6 +235,7 @@ def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
 
 def _sums(arrays):
   """The sum of each array, in one reduction."""
+  arrays = [a.astype(wide_dtype(*arrays)) for a in arrays]
   # XLA rewrites a reduction of one operand into several that take longer to
   # compile; two operands are left alone.
   padded = arrays if len(arrays) > 1 else 2 * arrays

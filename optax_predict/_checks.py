@@ -107,6 +107,26 @@ def check_like(name: str, tree: Any, like: Any) -> None:
     )
 
 
+def check_state(state: Any, expected: Any) -> None:
+  """Raises a ValueError for a state that another configuration made."""
+  hint = (
+    "Pass the state that this optimizer's init returned, or call"
+    " optimizer.init(params) again."
+  )
+  if not isinstance(state, type(expected)):
+    raise ValueError(
+      f"state: expected a {type(expected).__name__}, got"
+      f" {type(state).__name__}. {hint}"
+    )
+  for name, got, wanted in zip(state._fields, state, expected, strict=True):
+    is_same = jax.tree.structure(got) == jax.tree.structure(wanted)
+    if not is_same or _shapes(got) != _shapes(wanted):
+      raise ValueError(
+        f"state: its {name} differs from what init returned: it was made with"
+        f" another forecaster, memory or horizon. {hint}"
+      )
+
+
 def _shapes(tree):
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {_name(path): jnp.shape(leaf) for path, leaf in leaves}

@@ -117,6 +117,7 @@ def gradient_predictor(
       mean_error=scalar(),
       recent_error=scalar(),
       gradient_norm=jnp.zeros([], dtype),
+      excess=jnp.zeros([], dtype),
       horizon_state=horizon.init(),
       anchor_params=_base.zeros(params) if keeps_anchor else None,
       gradient_history=history,
@@ -153,7 +154,28 @@ def gradient_predictor(
     projection = forecaster.project(state.gradient_history, moved)
     return moved._replace(projection=projection)
 
-  def record_gradient(gradients, state, params=None):
+  def excess_of(norm, error, state):
+    """How far a window that went wrong has led; 0 anywhere else."""
+    if horizon.max_growth is None:
+      return jnp.zeros_like(norm)
+    longest = growth * state.gradient_norm
+    is_after = (error.window_steps > 0) | (state.excess > 0)
+    ratio = norm / jnp.where(longest > 0, longest, 1)
+    is_longer = is_after & (longest > 0) & (ratio > 1)
+    return jnp.where(is_longer, _finite(ratio) - 1, 0)
+
+  def limit_gradient(gradients, state):
+    if horizon.max_growth is None:
+      return gradients
+    scale = 1 / (1 + state.excess)
+    return jax.tree.map(
+      lambda g: (_base.widen(g) * scale.astype(_base.wide_dtype(g))).astype(
+        g.dtype
+      ),
+      gradients,
+    )
+
+  def record_gradient(gradients, state, params=None, *, value=None):
     moved = motion(state, params)
     norm = _base.norm(gradients)
     is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
@@ -166,9 +188,10 @@ def gradient_predictor(
       forecast = forecaster.predict(history, located)
       _checks.check_like("gradients", gradients, forecast.gradients)
       error, size = _scoring.forecast_error(
-        gradients, forecast.gradients, state
+        gradients, forecast.gradients, state, value
       )
       steps, horizon_state = horizon.update(error, state.horizon_state)
+      excess = excess_of(size, error, state)
       return state._replace(
         history_size=jnp.minimum(
           state.history_size + 1, forecaster.history_size
@@ -176,7 +199,8 @@ def gradient_predictor(
         remaining_steps=steps,
         planned_steps=jnp.maximum(steps, 0),
         elapsed_steps=jnp.ones([], jnp.int32),
-        gradient_norm=size,
+        gradient_norm=size / (1 + excess),
+        excess=excess,
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
           gradients, history, located, forecast
@@ -192,6 +216,7 @@ def gradient_predictor(
         ),
         planned_steps=jnp.zeros([], jnp.int32),
         elapsed_steps=optax.safe_increment(state.elapsed_steps),
+        excess=jnp.zeros_like(state.excess),
       )
 
     state = lax.cond(is_usable, record, leave_out, state)
@@ -212,17 +237,16 @@ def gradient_predictor(
     ends = ~is_finite
     if horizon.max_expected_error is not None:
       ends |= expected_error > horizon.max_expected_error * state.gradient_norm
-    if keeps_anchor:
-      state = state._replace(distance=_finite(moved.distance))
+    distance: Any = _finite(moved.distance) if keeps_anchor else None
+    longest_update = state.longest_update
     if has_limits:
       # The first predicted step sees the true gradient's whole update.
-      longest = jnp.where(
-        state.elapsed_steps <= 1,
-        _finite(growth * state.distance),
-        state.longest_update,
+      longest_update = jnp.where(
+        state.elapsed_steps <= 1, _finite(growth * distance), longest_update
       )
-      state = state._replace(longest_update=longest)
     return state._replace(
+      longest_update=longest_update,
+      distance=distance,
       projection=moved.projection,
       remaining_steps=jnp.where(ends, 0, state.remaining_steps),
       window_stopped=jnp.where(is_finite, state.window_stopped, 1),
@@ -257,7 +281,7 @@ def gradient_predictor(
     scale = jnp.ones_like(state.gradient_norm)
     is_too_long = jnp.zeros([], bool)
     longest_update = state.longest_update
-    distance = _finite(moved.distance) if keeps_anchor else None
+    distance: Any = _finite(moved.distance) if keeps_anchor else None
     if has_limits:
       # The first predicted step sees the true gradient's whole update. Later,
       # no update is shorter than the distance it added.
@@ -329,6 +353,7 @@ def gradient_predictor(
     predict_gradient=predict_gradient,
     look_ahead=look_ahead,
     predict_prepared=predict_prepared,
+    limit_gradient=limit_gradient,
     compute_correction=compute_correction,
     apply_correction=apply_correction,
     get_stats=get_stats,

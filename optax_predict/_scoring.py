@@ -12,7 +12,7 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
-def forecast_error(gradients, forecast, state):
+def forecast_error(gradients, forecast, state, value=None):
   """Compares forecast and true gradient; also the latter's norm."""
   wide = jax.tree.map(_base.widen, gradients)
   difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
@@ -36,10 +36,19 @@ def forecast_error(gradients, forecast, state):
       jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
     ).astype(jnp.float32),
     history_size=state.history_size,
-    window_steps=jnp.maximum(state.elapsed_steps - 1, 0),
+    window_steps=jnp.where(
+      state.planned_steps > 0, jnp.maximum(state.elapsed_steps - 1, 0), 0
+    ),
     window_stopped=state.window_stopped,
+    growth=_growth(norm, state.gradient_norm),
+    loss=None if value is None else jnp.asarray(value, jnp.float32),
   )
   return error, norm
+
+
+def _growth(norm, last):
+  ratio = jnp.where(last > 0, norm / jnp.where(last > 0, last, 1), 1)
+  return jnp.minimum(ratio, _WORST_ERROR).astype(jnp.float32)
 
 
 def error_statistics(error, state):

@@ -30,7 +30,10 @@ class PredictState(NamedTuple):
       true gradient, a real scalar; ``None`` with ``anchor_params``.
     projection: what the forecaster made of that displacement, where the next
       step was looked at ahead; ``None`` for forecasters without.
-    gradient_norm: of the last recorded gradient, a real scalar.
+    gradient_norm: of the last recorded gradient as it was passed on, a real
+      scalar.
+    excess: by what share of the longest that the horizon allows that gradient
+      was longer, a real scalar; 0 when it was passed on as it was.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
     mean_error: mean of all relative errors, ``float32[]``.
@@ -55,6 +58,7 @@ class PredictState(NamedTuple):
   distance: jax.Array | None
   projection: Any
   gradient_norm: jax.Array
+  excess: jax.Array
   relative_error: jax.Array
   correlation: jax.Array
   mean_error: jax.Array
@@ -107,15 +111,17 @@ class GradientPredictor(NamedTuple):
   """The operations of a predictor: pure functions on one :class:`PredictState`.
 
   The order at a true gradient is ``compute_correction``, ``record_gradient``,
-  ``apply_correction``. ``params`` are the parameters the gradient is or would
-  be taken at; forecasters that predict in the parameters need them.
+  ``limit_gradient``, ``apply_correction``. ``params`` are the parameters the
+  gradient is or would be taken at; forecasters that predict in the parameters
+  need them.
 
   Attributes:
     init: ``init(params) -> state``.
     should_compute_full: ``should_compute_full(state) -> bool[]``, whether a
       true gradient is due: the history is short, the window is used up or was
       stopped, or the last forecast was poor.
-    record_gradient: ``record_gradient(gradients, state, params=None) -> state``
+    record_gradient: ``record_gradient(gradients, state, params=None, *,
+      value=None) -> state``
       compares the forecast with a true gradient, sets the next window and puts
       the gradient into the history. A gradient that is not finite, or whose
       norm overflows, is counted and otherwise left out.
@@ -132,6 +138,8 @@ class GradientPredictor(NamedTuple):
     predict_prepared: ``predict_prepared(state, params=None) -> (gradients,
       state)``: the forecast after a ``look_ahead`` at the same parameters that
       left predicted steps to take; nothing is checked twice.
+    limit_gradient: ``limit_gradient(gradients, state) -> gradients``: a true
+      gradient, after it was recorded, at the length the horizon allows.
     compute_correction: ``compute_correction(gradients, state, params=None) ->
       (correction, state)``: true gradient minus the forecast for it, zeros if
       nothing was predicted since the last true gradient. It is added to the
@@ -148,6 +156,7 @@ class GradientPredictor(NamedTuple):
   predict_gradient: Callable[..., tuple[Any, PredictState]]
   look_ahead: Callable[..., PredictState]
   predict_prepared: Callable[..., tuple[Any, PredictState]]
+  limit_gradient: Callable[[Any, PredictState], Any]
   compute_correction: Callable[..., tuple[Any, PredictState]]
   apply_correction: Callable[..., tuple[Any, PredictState]]
   get_stats: Callable[[PredictState], PredictorStats]

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 from jax import lax
 import optax
 
 from optax_predict import _base
+from optax_predict import _checks
 from optax_predict._predictor import gradient_predictor
 
 
@@ -26,6 +28,10 @@ def predict_gradients(
   The defaults are one setting for all problems. To be careful, lower ``rtol`` of
   :func:`horizons.adaptive`; to save memory, lower ``memory`` of
   :func:`forecasters.secant` or set ``accumulator_dtype=jnp.bfloat16``.
+
+  A true gradient passes through as it is, but for one: where a window of
+  predicted steps has led to a gradient more than ``max_growth`` times the last,
+  it is shortened to that, and so are those after it until one is not longer.
 
   A true gradient that is not finite passes through, for
   ``optax.apply_if_finite``, and is left out of the history. A forecast that is
@@ -51,8 +57,8 @@ def predict_gradients(
       ``init``, for parameters that are not floating point or complex.
     ValueError: when built, if ``correction_weight`` is not finite or
       ``accumulator_dtype`` is no floating point dtype; at ``update``, if
-      ``params`` is missing or gradients differ from the parameters in structure
-      or shape.
+      ``params`` is missing, gradients differ from the parameters in structure
+      or shape, or another configuration made the state.
 
   Examples:
     >>> import jax, jax.numpy as jnp, optax, optax_predict
@@ -73,16 +79,26 @@ def predict_gradients(
     accumulator_dtype=accumulator_dtype,
   )
 
-  def actual(gradients, state, params):
+  def actual(gradients, state, params, value):
     _, state = predictor.compute_correction(gradients, state, params)
-    state = predictor.record_gradient(gradients, state, params)
+    state = predictor.record_gradient(gradients, state, params, value=value)
+    gradients = predictor.limit_gradient(gradients, state)
     return predictor.apply_correction(gradients, state)
 
-  def predicted(gradients, state, params, may_refuse=False):
+  def predicted(gradients, state, params, value=None, may_refuse=False):
+    del value
     forecast, state = predictor.predict_gradient(
       state, params, may_refuse=may_refuse
     )
     return _base.cast_like(forecast, gradients), state
+
+  def check(state, params):
+    """Refuses a state that a checkpoint or another optimizer has left."""
+    if params is None:
+      return
+    if getattr(state, "anchor_params", None) is not None:
+      _checks.check_like("params", params, state.anchor_params)
+    _checks.check_state(state, jax.eval_shape(predictor.init, params))
 
   # Static arguments of fast_forward. A transformation further out passes them
   # on; one that drops them leaves the cond, which is slower and right.
@@ -91,11 +107,13 @@ def predict_gradients(
     state,
     params=None,
     *,
+    value=None,
     is_predicted_step=None,
     is_look_ahead=None,
     **extra_args,
   ):
     del extra_args
+    check(state, params)
     if is_look_ahead is True:
       return updates, predictor.look_ahead(state, params)
     if is_predicted_step is True and is_look_ahead is False:
@@ -110,6 +128,7 @@ def predict_gradients(
       updates,
       state,
       params,
+      value,
     )
 
   return optax.GradientTransformationExtraArgs(predictor.init, update)

@@ -14,13 +14,16 @@ FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
   "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
   "secant": optax_predict.forecasters.secant(memory=3),
+  "trend": optax_predict.forecasters.trend(),
+  "holt": optax_predict.forecasters.holt(),
 }
 
 
-def compiled(forecaster):
+def compiled(forecaster, **options):
   predictor = optax_predict.gradient_predictor(
     forecaster,
     optax_predict.horizons.fixed(prediction_steps=1, min_correlation=-1.0),
+    **options,
   )
   return predictor._replace(
     record_gradient=jax.jit(predictor.record_gradient),
@@ -114,3 +117,50 @@ def test_history_size_counts_up_to_its_capacity(predictor):
   state, _ = feed(predictor, trees(gradients), trees(points))
   assert int(predictor.get_stats(state).history_size) in (2, 4, 5)
   assert int(predictor.get_stats(state).computed_steps) == 13
+
+
+def test_a_complex_parameter_is_two_real_ones(predictor):
+  gradients, points = sequence(4, 7, size=6)
+
+  def pack(values):
+    return [jnp.asarray(v[:3] + 1j * v[3:], jnp.complex64) for v in values]
+
+  def split(values):
+    return [jnp.asarray(v, jnp.float32) for v in values]
+
+  _, forecast = feed(predictor, pack(gradients), pack(points))
+  _, real = feed(predictor, split(gradients), split(points))
+  assert forecast.dtype == jnp.complex64
+  both = np.concatenate([forecast.real, forecast.imag])
+  helpers.assert_close(both, real, scale=100)
+
+
+@pytest.mark.parametrize("name", ["momentum", "secant", "trend", "holt"])
+def test_a_bfloat16_history_predicts_nearly_the_same(name):
+  half = compiled(FORECASTERS[name], accumulator_dtype=jnp.bfloat16)
+  gradients, points = map(trees, sequence(5, 7))
+  state, forecast = feed(half, gradients, points)
+  kept = jax.tree.leaves(state.gradient_history)
+  assert any(leaf.dtype == jnp.bfloat16 for leaf in kept)
+  _, full = feed(PREDICTORS[name], gradients, points)
+  helpers.assert_close(helpers.flat(forecast), helpers.flat(full), "bfloat16")
+
+
+def test_any_finite_gradients_leave_it_finite(predictor):
+  gradients, points = sequence(6, 9)
+  sizes = np.array([1e17, 1e-30, 1e17, 0.0, 0.0, 1e-18, 1e17, 1.0, 1.0])
+  state, forecast = feed(
+    predictor, trees(sizes[:, None] * gradients), trees(points)
+  )
+  helpers.assert_finite(state)
+  helpers.assert_finite(forecast)
+
+
+def test_a_reset_forgets(predictor):
+  gradients, points = map(trees, sequence(7, 7))
+  state, forecast = feed(predictor, gradients, points)
+  state = predictor.reset(state)
+  for gradient, point in zip(gradients[:-1], points[:-1], strict=True):
+    state = predictor.record_gradient(gradient, state, point)
+  again, _ = predictor.predict_gradient(state, points[-1])
+  np.testing.assert_array_equal(helpers.flat(again), helpers.flat(forecast))

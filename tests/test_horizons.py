@@ -1,5 +1,7 @@
 """Horizons, worked out by hand."""
 
+import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,6 +27,11 @@ def lengths(horizon, errors):
     assert steps.dtype == jnp.int32
     out.append(int(steps))
   return out
+
+
+def pattern(horizon, errors):
+  """A: a true gradient, a dot: a predicted one."""
+  return "".join("A" + "." * steps for steps in lengths(horizon, errors))
 
 
 def test_fixed():
@@ -78,4 +85,125 @@ def test_adaptive_does_not_grow_after_a_stopped_window():
 @pytest.mark.parametrize("noise", [0.95, 1.3, 2.0])
 def test_adaptive_stays_off_under_noise(noise):
   horizon = optax_predict.horizons.adaptive()
-  assert lengths(horizon, [error(noise, steps=0)] * 50) == [0] * 50
+  # Below 0 it rests: true gradients are let through unseen.
+  assert max(lengths(horizon, [error(noise, steps=0)] * 50)) <= 0
+
+
+PHASES = [
+  ((3, 6, 3), "AAA...A...AAA...A...AAA...A..."),
+  ((2, 5, 2), "AA..A..A.AA..A..A."),
+  ((1, 4, 4), "A....A....A...."),
+  ((1, 4, 100), "A....A....A...."),
+  ((4, 1, 1), "AAAA.AAAA."),
+  ((1, 3, 1), "A.A.A.A.A.A."),
+  ((2, 7, 3), "AA...A...A.AA...A...A."),
+]
+
+
+@pytest.mark.parametrize("options, wanted", PHASES)
+def test_phases(options, wanted):
+  horizon = optax_predict.horizons.phases(*options)
+  # Whatever the forecasts are.
+  errors = [error(1e6, correlation=-1.0, size=0, steps=7, stopped=1)]
+  assert pattern(horizon, errors * wanted.count("A")) == wanted
+
+
+def test_warmup_comes_before_what_follows():
+  phases = optax_predict.horizons.phases(2, 4, 2)
+  horizon = optax_predict.horizons.warmup(3, phases)
+  wanted = "AAA" + "AA..A.." + "AA..A.."
+  assert pattern(horizon, [error()] * wanted.count("A")) == wanted
+
+
+def test_what_follows_a_warmup_sees_nothing_of_it():
+  adaptive = optax_predict.horizons.adaptive()
+  horizon = optax_predict.horizons.warmup(4, adaptive)
+  errors = [error(0.01)] * 4 + [error(0.1), error(0.01), error(2.0)]
+  assert lengths(horizon, errors) == [0] * 4 + lengths(adaptive, errors[4:])
+
+
+def test_warmup_keeps_the_limits_of_what_follows():
+  horizon = optax_predict.horizons.warmup(
+    4, optax_predict.horizons.adaptive(max_growth=3.0, max_expected_error=0.7)
+  )
+  assert (horizon.max_growth, horizon.max_expected_error) == (3.0, 0.7)
+
+
+def run(predictor, steps, state):
+  """Which steps of a run had a true gradient, and its last state."""
+
+  def step(state, _):
+    is_due = predictor.should_compute_full(state)
+    state = lax.cond(
+      is_due,
+      lambda: predictor.record_gradient(jnp.ones(2), state),
+      lambda: predictor.predict_gradient(state)[1],
+    )
+    return state, is_due
+
+  scan = jax.jit(lambda state: lax.scan(step, state, length=steps))
+  state, is_due = scan(state)
+  return "".join("A" if due else "." for due in is_due), state
+
+
+def test_patterns_of_a_compiled_run_and_after_a_reset():
+  predictor = optax_predict.gradient_predictor(
+    optax_predict.forecasters.momentum(),
+    optax_predict.horizons.warmup(2, optax_predict.horizons.phases(2, 5, 2)),
+  )
+  state = predictor.init(jnp.zeros(2))
+  for leaf in jax.tree.leaves(state):
+    assert not np.any(leaf)
+  wanted = "AA" + "AA..A..A." + "AA..A..A." + "AA..A"
+  for _ in range(2):
+    found, state = run(predictor, len(wanted), state)
+    assert found == wanted
+    state = predictor.reset(state)
+
+
+def test_a_gradient_that_failed_is_not_counted():
+  predictor = optax_predict.gradient_predictor(
+    optax_predict.forecasters.momentum(),
+    optax_predict.horizons.warmup(2, optax_predict.horizons.phases(2, 3, 3)),
+  )
+  state = predictor.init(jnp.zeros(2))
+  for scale in (1.0, np.nan, 1.0, 1.0, np.inf):
+    state = predictor.record_gradient(scale * jnp.ones(2), state)
+    assert predictor.should_compute_full(state)
+  state = predictor.record_gradient(jnp.ones(2), state)
+  assert int(state.remaining_steps) == 3
+
+
+@pytest.mark.parametrize(
+  "build, kind, message",
+  [
+    (
+      lambda: optax_predict.horizons.warmup(0, optax_predict.horizons.fixed()),
+      ValueError,
+      "steps must be at least 1, got 0",
+    ),
+    (
+      lambda: optax_predict.horizons.warmup(3, 4),
+      TypeError,
+      "then must be a Horizon, got 4",
+    ),
+    (
+      lambda: optax_predict.horizons.phases(full_steps=0),
+      ValueError,
+      "full_steps must be at least 1, got 0",
+    ),
+    (
+      lambda: optax_predict.horizons.phases(predict_steps=1.5),
+      ValueError,
+      "predict_steps must be an integer, got 1.5",
+    ),
+    (
+      lambda: optax_predict.horizons.phases(correct_every=0),
+      ValueError,
+      "correct_every must be at least 1, got 0",
+    ),
+  ],
+)
+def test_options_are_checked(build, kind, message):
+  with pytest.raises(kind, match=message):
+    build()

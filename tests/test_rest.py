@@ -99,3 +99,55 @@ def test_fast_forward_does_not_wake_it(resting):
   after, opt_state = optax_predict.fast_forward(tx, params, opt_state)
   np.testing.assert_array_equal(after, params)
   assert int(opt_state[0].remaining_steps) == -16
+
+
+def test_a_window_that_led_to_a_far_larger_gradient_is_followed_by_a_pause():
+  horizon = optax_predict.horizons.adaptive()
+  good, wrong = error(0.01), error(0.01)._replace(growth=jnp.float32(2.1))
+  state, steps = horizon.init(), []
+  for e in [good, good, wrong, good, good, wrong, *[good] * 4]:
+    n, state = horizon.update(e, state)
+    steps.append(int(n))
+  # One true gradient after the first; that window's good successor halves the
+  # pause, which the second doubles.
+  assert steps[:3] == [1, 3, 0]
+  assert steps[3] > 0
+  assert steps[5] == 0
+
+
+def test_pauses_grow_while_windows_go_wrong():
+  horizon = optax_predict.horizons.adaptive()
+  good, state, waits = error(0.01)._replace(window_steps=jnp.int32(0)), None, []
+  wrong = error(0.01)._replace(growth=jnp.float32(100.0))
+  state = horizon.init()
+  for _ in range(9):
+    steps, wait = 0, 0
+    _, state = horizon.update(wrong, state)
+    while steps == 0:
+      steps, state = horizon.update(good, state)
+      wait += 1
+    waits.append(wait)
+  assert waits == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_a_true_gradient_after_a_window_is_passed_on_at_a_bounded_length():
+  tx = optax_predict.predict_gradients(
+    optax_predict.forecasters.momentum(),
+    optax_predict.horizons.adaptive(max_growth=2.0),
+  )
+  update, params = jax.jit(tx.update), jnp.zeros(2)
+  state = tx.init(params)
+  one = jnp.array([3.0, 4.0])
+  for i in range(2):
+    updates, state = update(one, state, params + i)
+    np.testing.assert_array_equal(updates, one)
+  assert int(state.remaining_steps) > 0
+  while int(state.remaining_steps) > 0:
+    _, state = update(one, state, params)
+  lengths = []
+  for factor in (100.0, 100.0, 3.0, 100.0):
+    updates, state = update(factor * one, state, params)
+    lengths.append(float(jnp.linalg.norm(updates)))
+    assert int(state.remaining_steps) <= 0
+  # Twice the last until one is not longer; from there on as they are.
+  np.testing.assert_allclose(lengths, [10.0, 20.0, 15.0, 500.0], rtol=1e-6)

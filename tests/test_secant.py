@@ -70,11 +70,13 @@ class DenseSecant:
       forecast, _ = self.predict(x)
       p, unexplained = self.model(x)
       q = self.mean()
-      size = np.linalg.norm(g)
-      new = np.array([np.linalg.norm(forecast - g), unexplained]) / size
+      error, size = np.linalg.norm(forecast - g), np.linalg.norm(g)
+      scale = max(size, error / 10, unexplained / 10)
+      new = np.array([error, unexplained]) / scale
       if unexplained > 0:
         self.errors = 0.7 * self.errors + 0.3 * new
-      new = np.array([p @ p, p @ q, q @ q, p @ g, q @ g]) / size**2
+      scale = max(size**2, p @ p / 100, q @ q / 100)
+      new = np.array([p @ p, p @ q, q @ q, p @ g, q @ g]) / scale
       self.moments = 0.7 * self.moments + 0.3 * new
     self.points.append(x)
     self.gradients.append(g)

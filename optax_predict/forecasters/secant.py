@@ -13,6 +13,9 @@ from optax_predict import _checks
 _DECAY = 0.7
 # True gradients in the mean that a forecast is blended with.
 _MEAN_OF = 5
+# A forecast off by more than so many gradients counts as off by so many: one
+# outlier would spoil the running means for long.
+_OUTLIER = 10.0
 
 
 class SecantHistory(NamedTuple):
@@ -272,6 +275,7 @@ def _learn(history, motion, s_dx, gradients, forecast, is_pair):
   squares = _base.inner_products([(error, error), (gradients, gradients)])
   absolute, size = jnp.sqrt(squares)
   unexplained = _unexplained(history, motion, history.inverse @ s_dx, s_dx)
+  size = jnp.maximum(size, jnp.maximum(absolute, unexplained) / _OUTLIER)
   new = jnp.stack([absolute, unexplained]) / jnp.maximum(size, _tiny(size))
   updated = _DECAY * history.errors + (1 - _DECAY) * new
   # An error too large to compare says nothing of the next one.
@@ -328,6 +332,7 @@ def _moments(history, gradients, forecast, is_pair):
   pp = inv * inv * (ff - 2 * b * fq + b * b * qq)
   pq = inv * (fq - b * qq)
   pg = inv * (fg - b * qg)
+  gg = jnp.maximum(gg, jnp.maximum(pp, qq) / _OUTLIER**2)
   new = jnp.stack([pp, pq, qq, pg, qg]) / jnp.maximum(gg, _tiny(gg))
   updated = _DECAY * history.moments + (1 - _DECAY) * new
   is_known = is_pair & (inv != 0) & jnp.all(jnp.isfinite(updated))

@@ -12,6 +12,10 @@ from optax_predict import _checks
 # seven is not: it takes back three. So many of them make the predictor rest.
 _WORTHLESS = 0.8
 _PATIENCE = 20
+# Most true gradients that follow on a window that went wrong, and the share of
+# that number a good window leaves.
+_LONGEST_PAUSE = 64.0
+_FORGIVING = 0.5
 _LONGEST_REST = 512
 
 
@@ -24,11 +28,16 @@ class AdaptiveState(NamedTuple):
     worthless: forecasts that were worth nothing, less three for each that was
       not, ``int32[]``.
     rest: true gradients the last rest let through, ``int32[]``.
+    pause: true gradients before the next window may open, ``float32[]``.
+    last_pause: the pause after the last window that went wrong, fading with
+      each that did not, ``float32[]``.
   """
 
   length: jax.Array
   worthless: jax.Array
   rest: jax.Array
+  pause: jax.Array
+  last_pause: jax.Array
 
 
 def adaptive(
@@ -51,7 +60,10 @@ def adaptive(
 
   and is rounded down when used. It starts at 0, changes only after a window in
   which a step was predicted (or while it is below 1), and does not grow after
-  a window that was stopped. A relative error below 1 keeps a gradient step a
+  a window that was stopped. After a window that went wrong, to a gradient more
+  than ``max_growth`` times the last, it is 0, and no window opens for twice as
+  many true gradients as after the last such window, at most 64; each good one
+  halves that number. A relative error below 1 keeps a gradient step a
   descent step: for a step size up to :math:`1/L`,
   :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |e|^2)`. Under minibatch noise the
   error stays near or above 1, the length falls to 0 and the base optimizer runs
@@ -97,7 +109,10 @@ def adaptive(
     def count():
       return jnp.zeros([], jnp.int32)
 
-    return AdaptiveState(jnp.zeros([], jnp.float32), count(), count())
+    def real():
+      return jnp.zeros([], jnp.float32)
+
+    return AdaptiveState(real(), count(), count(), real(), real())
 
   def update(error, state):
     k = state.length
@@ -108,8 +123,19 @@ def adaptive(
     changed = jnp.clip((k + 1) * factor - 1, 0, longest)
     is_known = error.history_size >= 1
     is_used = (error.window_steps > 0) | (k < 1)
-    k = jnp.where(is_known & is_used, changed, k).astype(jnp.float32)
-    steps = jnp.where(is_known, jnp.floor(k), 0).astype(jnp.int32)
+    is_window = error.window_steps > 0
+    is_wrong = is_window & (error.growth > max_growth)
+    k = jnp.where(is_known & is_used, changed, k)
+    k = jnp.where(is_wrong, 0, k).astype(jnp.float32)
+    last = state.last_pause
+    last = jnp.where(
+      is_wrong,
+      jnp.clip(2 * last, 1, _LONGEST_PAUSE),
+      jnp.where(is_window, _FORGIVING * last, last),
+    )
+    pause = jnp.where(is_wrong, last, jnp.maximum(state.pause - 1, 0))
+    is_open = is_known & (pause <= 0)
+    steps = jnp.where(is_open, jnp.floor(k), 0).astype(jnp.int32)
     is_worthless = is_known & (error.relative_error > _WORTHLESS)
     count = state.worthless + jnp.where(is_worthless, 1, -3)
     worthless = jnp.where(steps > 0, 0, jnp.maximum(count, 0))
@@ -117,6 +143,7 @@ def adaptive(
     longer = jnp.clip(2 * state.rest, 16, _LONGEST_REST)
     rest = jnp.where(is_tired, longer, jnp.where(steps > 0, 0, state.rest))
     worthless = jnp.where(is_tired, 0, worthless)
-    return jnp.where(is_tired, -rest, steps), AdaptiveState(k, worthless, rest)
+    state = AdaptiveState(k, worthless, rest, pause, last)
+    return jnp.where(is_tired, -rest, steps), state
 
   return _base.Horizon(init, update, max_growth, max_expected_error)

@@ -1,0 +1,173 @@
+"""A straight line in time through past gradients, with a fading residual."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict import _base
+from optax_predict import _checks
+
+
+class TrendHistory(NamedTuple):
+  """A weighted least-squares line, all times counted from the last gradient.
+
+  The line is kept as its distance from the last gradient, which is small where
+  the line fits: a bfloat16 history rounds the distance, not the gradient.
+
+  Attributes:
+    last_gradient: the last true gradient, like the parameters.
+    residual: the last true gradient minus the line there.
+    slope: of the line, per optimizer step.
+    weight: sum of the weights of all gradients, a real scalar; 0 when there
+      were none.
+    mean_time: weighted mean of their times, in optimizer steps, 0 or less.
+    time_variance: weighted variance of their times.
+  """
+
+  last_gradient: _base.PyTree
+  residual: _base.PyTree
+  slope: _base.PyTree
+  weight: jax.Array
+  mean_time: jax.Array
+  time_variance: jax.Array
+
+
+class _Gain(NamedTuple):
+  """The share of a gradient's surprise that a line takes over."""
+
+  level: jax.Array
+  slope: jax.Array
+
+
+def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
+  r"""Extrapolates a line fitted to past true gradients over time.
+
+  Past true gradients :math:`g_i`, taken at times :math:`t_i` in optimizer steps
+  and counted back from the last one as :math:`i = 0, 1, \dots`, define a line by
+  weighted least squares. The forecast :math:`\Delta` steps after the last is
+
+  .. math::
+
+    a, b &= \arg\min \sum_i w^i \, |g_i - a - b \, (t_i - t_0)|^2 \\
+    \hat g &= a + b \, \Delta + \rho^\Delta \, (g_0 - a)
+
+  baseline, plus velocity times the time passed, plus what the line missed of
+  the last gradient, which fades. With one past gradient the forecast is that
+  gradient, with none it is zero. Any spacing of true gradients is fitted
+  exactly, and the memory is that of the decay, however long the run.
+
+  The line is updated recursively: the weights' sum, the mean and the variance
+  of times are three scalars that all parameters share, and recentring them at
+  every true gradient keeps them small.
+
+  Memory: 3 parameter-sized buffers, two of them in ``accumulator_dtype``. A
+  predicted step reads all three.
+
+  Args:
+    decay: :math:`w`, weight of a true gradient relative to the next one, in
+      [0, 1]. 0 is the line through the last two, 1 forgets nothing. A large one
+      averages noise, a small one keeps up with gradients that turn.
+    residual_decay: :math:`\rho`, share of the residual that is left after an
+      optimizer step, in [0, 1]. 0 predicts on the line, 1 on its parallel
+      through the last gradient.
+
+  Returns:
+    A :class:`Forecaster`. It counts as full with the two gradients that make a
+    line.
+
+  Raises:
+    ValueError: if ``decay`` or ``residual_decay`` is outside [0, 1].
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> import optax_predict
+    >>> line = optax_predict.forecasters.trend(decay=0.5)
+    >>> horizon = optax_predict.horizons.fixed(prediction_steps=4)
+    >>> predictor = optax_predict.gradient_predictor(line, horizon)
+    >>> state = predictor.init(jnp.zeros(2))
+    >>> state = predictor.record_gradient(jnp.array([4.0, 2.0]), state)
+    >>> state = predictor.record_gradient(jnp.array([3.0, 2.0]), state)
+    >>> for _ in range(2):
+    ...   gradients, state = predictor.predict_gradient(state)
+    ...   print(gradients)
+    [2. 2.]
+    [1. 2.]
+
+  References:
+    The Rust component ``GradientPredictor`` this library started from, for the
+    form of the forecast; Ljung and Soderstrom, `Theory and Practice of
+    Recursive Identification`, 1983, for least squares with forgetting.
+  """
+  _checks.check_number("decay", decay, 0.0, 1.0)
+  _checks.check_number("residual_decay", residual_decay, 0.0, 1.0)
+
+  def init(params, dtype=None):
+    scalar = _base.tree_dtype(params)
+    return TrendHistory(
+      last_gradient=_base.zeros(params),
+      residual=_base.zeros(params, dtype),
+      slope=_base.zeros(params, dtype),
+      weight=jnp.zeros([], scalar),
+      mean_time=jnp.zeros([], scalar),
+      time_variance=jnp.zeros([], scalar),
+    )
+
+  def observe(gradients, history, motion, forecast):
+    del forecast
+    steps = motion.steps.astype(history.weight.dtype)
+    weight, mean_time, variance, gain = _add_time(history, decay, steps)
+    one = jnp.ones_like(steps)
+    # Minus the line's value here; the old line starts at the old gradient.
+    surprise = _base.combine(
+      [one, -one, one, -steps],
+      [gradients, history.last_gradient, history.residual, history.slope],
+    )
+    slope = _base.combine([one, gain.slope], [history.slope, surprise])
+    residual = _base.combine([1 - gain.level], [surprise])
+    return TrendHistory(
+      last_gradient=_base.cast_like(gradients, history.last_gradient),
+      residual=_base.cast_like(residual, history.residual),
+      slope=_base.cast_like(slope, history.slope),
+      weight=weight,
+      mean_time=mean_time,
+      time_variance=variance,
+    )
+
+  def predict(history, motion):
+    steps = motion.steps.astype(history.weight.dtype)
+    faded = jnp.asarray(residual_decay, steps.dtype) ** steps
+    forecast = _base.combine(
+      [jnp.ones_like(steps), faded - 1, steps],
+      [history.last_gradient, history.residual, history.slope],
+    )
+    # Finite: a slope is a mean of slopes between past gradients, whose norms
+    # are finite by a wider margin than the number of steps can use up.
+    expected_error = jnp.zeros_like(steps)
+    return _base.Forecast(
+      _base.cast_like(forecast, history.last_gradient), expected_error
+    )
+
+  return _base.Forecaster(init, observe, predict, history_size=2)
+
+
+def _add_time(history, decay, steps):
+  """Takes one more time, now, into the statistics; returns the line's gain.
+
+  With P the inverse of the weighted sums of (1, t)(1, t)^T, the new gradient
+  included, least squares moves the line's (level, slope) now by P (1, 0)^T
+  times the surprise.
+  """
+  is_first = history.weight == 0
+  kept = jnp.asarray(decay, steps.dtype) * history.weight
+  weight = kept + 1
+  new_share, old_share = 1 / weight, kept / weight
+  back = steps - history.mean_time
+  spread = history.time_variance + new_share * back**2
+  is_line = (spread > 0) & ~is_first
+  per_spread = jnp.where(is_line, new_share / jnp.where(is_line, spread, 1), 0)
+  gain = _Gain(
+    level=new_share + old_share * back**2 * per_spread,
+    slope=back * per_spread,
+  )
+  return weight, -old_share * back, old_share * spread, gain
