@@ -1,0 +1,170 @@
+"""Runs are saved and go on: in the middle of a window, on other devices."""
+
+import pathlib
+import pickle
+import subprocess
+import sys
+
+from flax import serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from orbax import checkpoint
+import pytest
+
+import optax_predict
+from tests import helpers
+
+ROOT = pathlib.Path(__file__).parents[1]
+FORECASTERS = optax_predict.forecasters
+# Not as many steps as a window has: the save is in the middle of one.
+BEFORE, AFTER = 13, 10
+
+
+def start():
+  return {"w": jnp.linspace(-1.0, 1.0, 16).reshape(8, 2), "b": jnp.ones(8)}
+
+
+def loss_fn(params):
+  weights = jnp.linspace(0.05, 1.0, 8)
+  square = jnp.sum(params["w"] ** 2, axis=1) + (params["b"] - 1) ** 2
+  return 0.5 * jnp.sum(weights * square)
+
+
+def optimizer(forecaster=None):
+  forecaster = forecaster or FORECASTERS.secant(memory=2)
+  return optax.chain(
+    optax_predict.predict_gradients(forecaster), optax.sgd(0.3, momentum=0.5)
+  )
+
+
+def advance(tx, carry, steps):
+  """Takes optimizer steps, one per call, true and predicted."""
+  value_and_grad = optax_predict.value_and_grad(loss_fn)
+
+  @jax.jit
+  def step(params, state):
+    _, gradients = value_and_grad(params, state=state)
+    updates, state = tx.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for _ in range(steps):
+    carry = step(*carry)
+  return carry
+
+
+@pytest.fixture(name="runs", scope="module")
+def _runs(tmp_path_factory):
+  """A run at the save, the same run later, and where it was saved."""
+  tx = optimizer()
+  saved = advance(tx, (start(), tx.init(start())), BEFORE)
+  path = tmp_path_factory.mktemp("checkpoints") / "run"
+  with checkpoint.StandardCheckpointer() as checkpointer:
+    checkpointer.save(path, saved)
+  return saved, advance(tx, saved, AFTER), path
+
+
+def target(tx):
+  """What to restore: shapes, dtypes and, for another machine, places."""
+  shapes = jax.eval_shape(lambda p: (p, tx.init(p)), start())
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes
+  )
+
+
+def restore(path, tx):
+  with checkpoint.StandardCheckpointer() as checkpointer:
+    return checkpointer.restore(path, target(tx))
+
+
+def assert_identical(actual, desired):
+  assert helpers.types(actual) == helpers.types(desired)
+  jax.tree.map(np.testing.assert_array_equal, actual, desired)
+
+
+def test_the_save_is_in_the_middle_of_a_window(runs):
+  (_, state), _, _ = runs
+  left = int(state[0].remaining_steps)
+  assert 0 < left < int(state[0].planned_steps)
+
+
+def test_restored_run_goes_on_bit_for_bit(runs):
+  saved, later, path = runs
+  restored = restore(path, optimizer())
+  assert_identical(restored, saved)
+  went_on = advance(optimizer(), restored, AFTER)
+  assert_identical(went_on, later)
+  # The window was gone on with, and new ones came after it.
+  stats = optax_predict.get_stats(went_on[1])
+  assert int(stats.total_steps) == BEFORE + AFTER
+  before = optax_predict.get_stats(saved[1])
+  assert int(stats.computed_steps) - int(before.computed_steps) < AFTER / 2
+
+
+@pytest.mark.parametrize("how", ["flax", "pickle"])
+def test_other_ways_to_save_keep_every_bit(runs, how):
+  saved, _, _ = runs
+  if how == "flax":
+    restored = serialization.from_bytes(saved, serialization.to_bytes(saved))
+  else:
+    restored = pickle.loads(pickle.dumps(saved))
+  jax.tree.map(np.testing.assert_array_equal, restored, saved)
+  assert jax.tree.structure(restored) == jax.tree.structure(saved)
+
+
+def test_run_goes_on_with_eight_devices_and_back(runs, tmp_path):
+  """From one device to eight, and from eight to one."""
+  _, later, path = runs
+  command = [sys.executable, "-m", "tests.checkpoint_program"]
+  arguments = [str(path), str(tmp_path / "eight"), str(AFTER)]
+  done = subprocess.run(
+    [*command, *arguments], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr[-4000:]
+  back = restore(tmp_path / "eight", optimizer())
+  assert len(back[0]["w"].sharding.device_set) == 1
+  assert helpers.types(back) == helpers.types(later)
+  stats, wanted = map(optax_predict.get_stats, (back[1], later[1]))
+  assert int(stats.computed_steps) == int(wanted.computed_steps)
+  helpers.assert_close(back[0], later[0], scale=10)
+
+
+OTHERS = {
+  "secant, longer": FORECASTERS.secant(memory=3),
+  "secant, shorter": FORECASTERS.secant(memory=1),
+  "momentum": FORECASTERS.momentum(),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_state_of_another_memory_is_refused_when_read(runs, other):
+  saved, _, path = runs
+  tx = optimizer(OTHERS[other])
+  with pytest.raises(ValueError, match="gradient_history"):
+    restore(path, tx)
+  with pytest.raises(ValueError, match="gradient_history"):
+    serialization.from_bytes(
+      (start(), tx.init(start())), serialization.to_bytes(saved)
+    )
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_state_of_another_memory_is_refused_when_used(runs, other):
+  """A pickle is read without a target: the update is what refuses it."""
+  params, state = pickle.loads(pickle.dumps(runs[0]))
+  tx = optimizer(OTHERS[other])
+  with pytest.raises(ValueError, match="state: its .*another forecaster"):
+    jax.eval_shape(tx.update, params, state, params)
+
+
+def test_a_run_goes_on_with_another_configuration(runs):
+  """The predictor starts anew, the base optimizer's momentum stays."""
+  (params, (_, *base)), _, _ = runs
+  tx = optimizer(OTHERS["momentum"])
+  state = (tx.init(params)[0], *base)
+  assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
+  later, state = advance(tx, (params, state), 20)
+  assert int(optax_predict.get_stats(state).total_steps) == 20
+  assert float(loss_fn(later)) < 0.5 * float(loss_fn(params))

@@ -1,0 +1,150 @@
+"""Parameters and batches split over devices: where arrays lie, what is sent."""
+
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import helpers
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNS = (
+  "replicated",
+  "sharded",
+  "replicated, explicit mesh",
+  "sharded, explicit mesh",
+  "loss in shard_map",
+  "step in shard_map",
+)
+DEVICES = 8
+# Elements of the smaller weight matrix on one of the devices.
+SMALLEST = 64 * 8 // DEVICES
+
+
+@pytest.fixture(name="program", scope="module")
+def _program():
+  """What `sharding_program.py` prints, run once."""
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  command = [sys.executable, "-W", "error", "-m", "tests.sharding_program"]
+  done = subprocess.run(
+    command, cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr[-4000:]
+  return json.loads(done.stdout)
+
+
+def path(collective):
+  return tuple(collective["path"])
+
+
+def elements(collective):
+  return max(math.prod(shape) for shape in collective["shapes"])
+
+
+def assert_same(run, single, dtype):
+  assert run["steps"] == single["steps"]
+  for name in ("losses", "w1", "w2"):
+    got, wanted = np.asarray(run[name]), np.asarray(single[name])
+    helpers.assert_close(got, wanted, dtype, scale=10)
+
+
+@pytest.mark.parametrize("rule, slots", [("momentum", 2), ("secant", 5)])
+def test_every_slot_has_its_parameters_sharding(program, rule, slots):
+  # Two matrices; the slots, the last parameters and the correction.
+  assert program["slots"][rule] == [True] * 2 * (slots + 2)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_run_equals_the_one_on_a_single_device(program, name):
+  run = program["runs"][name]
+  assert run["steps"] > 1.5 * run["true_gradients"]
+  assert_same(run, program["single"][run["rule"]], "float32")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_run_equals_the_one_on_a_single_device_by_dtype(program, dtype):
+  run, single = program["dtypes"][dtype]
+  assert_same(run, single, dtype)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_parameters_and_state_stay_where_they_are(program, name):
+  assert program["runs"][name]["stays_in_place"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_gradients_are_summed_once_per_true_gradient(program, name):
+  """What is as large as parameters is sent outside of loops and branches."""
+  found = program["runs"][name]["collectives"]
+  large = [c for c in found if elements(c) >= SMALLEST]
+  assert any(c["kind"] == "all-reduce" for c in large)
+  assert {path(c) for c in large} == {()}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_predicted_steps_send_scalars_only(program, name):
+  found = program["runs"][name]["collectives"]
+  inside = [c for c in found if path(c)[:1] == ("while",)]
+  # One partial sum per device and inner product, if anything.
+  assert all(elements(c) <= DEVICES < SMALLEST for c in inside)
+  assert bool(inside) == name.startswith("sharded")
+
+
+@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+def test_per_step_form_sums_gradients_in_the_computed_branch(program, layout):
+  run = program["per_step"][layout]
+  found = run["collectives"]
+  large = [c for c in found if elements(c) >= SMALLEST]
+  assert any(c["kind"] == "all-reduce" for c in large)
+  # `lax.cond` has the true branch second.
+  assert {path(c) for c in large} == {("branch 1",)}
+  assert 0 < run["true_gradients"] < run["steps"]
+  assert run["stays_in_place"]
+
+
+def test_split_parameters_inside_shard_map_are_refused(program):
+  """Each device would decide for itself when its window ends."""
+  message = program["split in shard_map"]
+  assert (
+    message.startswith("TypeError") and "axis types do not match" in message
+  )
+
+
+@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+def test_bytes_per_optimizer_step_shrink_with_the_steps(program, layout):
+  plain, row = program["plain"][layout], program["runs"][layout]["row"]
+  ratio = row["bytes_per_step"] / plain["bytes_per_step"]
+  assert ratio < 1.25 / row["steps_per_gradient"] < 0.5
+
+
+@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+def test_true_gradients_send_what_the_network_needs(program, layout):
+  parameters = 4 * (16 * 64 + 64 * 8)
+  loss = 4
+  # Sharded: the matrices are gathered and their gradients summed.
+  times = {"replicated": 1, "sharded": 2}[layout]
+  sent = program["plain"][layout]["true"]
+  assert sent["bytes"] == times * parameters + loss
+
+
+def test_published_bytes_are_those_measured_here(program):
+  file = ROOT / "benchmarks" / "results" / "communication.json"
+  rows = json.loads(file.read_text())["rows"]
+  published = {(row["layout"], row["rule"]): row for row in rows}
+  for layout in ("replicated", "sharded"):
+    measured = {
+      "none": program["plain"][layout],
+      "secant, memory 2": program["runs"][layout]["row"],
+    }
+    for rule, row in measured.items():
+      other = published[layout, rule]
+      for part in ("true", "predicted"):
+        assert row[part]["bytes"] == pytest.approx(other[part]["bytes"], 0.25)
+      assert row["bytes_per_step"] == pytest.approx(
+        other["bytes_per_step"], 0.25
+      )
