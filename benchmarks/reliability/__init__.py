@@ -1,0 +1,1 @@
+"""Does prediction ever make a run worse, or lose one?"""

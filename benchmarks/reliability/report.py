@@ -1,0 +1,251 @@
+"""docs/reliability.md from the JSON; every number in it is computed here."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import table
+
+# Beyond this a run is called slower; the control shows what chance does.
+SLOWER = 1.1
+_HEAD = """# Reliability
+
+Does prediction make a run worse, or lose one? Made by
+
+```
+python -m benchmarks.reliability
+```
+
+{date}, jax {jax}, optax {optax}, {device}.
+
+## Random problems
+
+{problems} random problems ({families} families of {count}, seed {seed}), each
+with {bases}. The rate is the best of {grid} for the base alone after {horizon}
+gradients, and a third of that. Base and prediction then run for twice as many
+true gradients at the same rate; prediction as it comes, `predict_gradients()`,
+with `fast_forward`. Targets are shares of the gap between the first loss and the
+base's best after {horizon} gradients.
+
+The **control** is the base alone from a start moved by 1e-4 of itself: what it
+shows is chance, not prediction. **Lost** is a run that is not finite or ends
+above its start where the base alone does not.
+
+"""
+
+
+def text(results: dict[str, Any]) -> str:
+  """The page."""
+  made, size = results["made"], results["size"]
+  head = _HEAD.format(
+    date=made["date"],
+    device=made["device"],
+    jax=made["versions"]["jax"],
+    optax=made["versions"]["optax"],
+    problems=size["count"] * len(size["families"]),
+    families=len(size["families"]),
+    count=size["count"],
+    bases=", ".join(results["optimizers"]),
+    grid=len(size["grid"]),
+    horizon=size["horizon"],
+    seed=size["seed"],
+  )
+  parts = [
+    head + _lost(results),
+    "## True gradients to a target\n\n"
+    "Relative to the base alone; a miss is a target not reached in twice the"
+    " base's budget.\n\n" + _ratios(results),
+    "![Distribution of the ratios](reliability.png)\n",
+    "## By family\n\n"
+    f"All optimizers and rates, target {results['taus'][-1]}.\n\n"
+    + _families(results),
+    "## The worst runs\n\n" + _worst(results),
+    _faults(results),
+    _long_run(results),
+  ]
+  return "\n".join(parts)
+
+
+def _settings(results):
+  for name, settings in results["optimizers"].items():
+    for label, found in settings.items():
+      yield name, label, found
+
+
+def _array(values) -> np.ndarray:
+  return np.array([math.inf if v is None else v for v in values], float)
+
+
+def _problem(results, index: int) -> str:
+  family, number = divmod(index, results["size"]["count"])
+  return f"{results['size']['families'][family]} {number}"
+
+
+def _lost(results) -> str:
+  rows = []
+  for name, label, found in _settings(results):
+    which = [_problem(results, i) for i in found["lost"]]
+    rows.append(
+      [
+        name,
+        label,
+        str(len(found["rates"])),
+        f"**{len(which)}**",
+        str(len(found["control_lost"])),
+        ", ".join(which),
+      ]
+    )
+  total = sum(len(found["lost"]) for *_, found in _settings(results))
+  control = sum(len(found["control_lost"]) for *_, found in _settings(results))
+  runs = sum(len(found["rates"]) for *_, found in _settings(results))
+  head = ["base", "rate", "runs", "lost", "lost by the control", "which"]
+  return (
+    f"**{total} of {runs} runs were lost with prediction, {control} by the"
+    f" control.**\n\n{table(head, rows)}"
+  )
+
+
+def _quantile(ratios: np.ndarray, q: float) -> str:
+  value = np.quantile(ratios, q, method="higher")
+  return "miss" if math.isinf(value) else f"{value:.2f}"
+
+
+def _ratios(results) -> str:
+  rows = []
+  for name, label, found in _settings(results):
+    for tau, target in found["targets"].items():
+      ratios, control = _array(target["ratios"]), _array(target["control"])
+      rows.append(
+        [
+          name,
+          label,
+          tau,
+          _quantile(ratios, 0.05),
+          f"**{_quantile(ratios, 0.5)}**",
+          _quantile(ratios, 0.95),
+          _quantile(ratios, 0.99),
+          f"{(ratios > SLOWER).mean():.1%} ({(control > SLOWER).mean():.1%})",
+          f"{np.isinf(ratios).sum()} ({np.isinf(control).sum()})",
+        ]
+      )
+  head = ["base", "rate", "target", "5 %", "median", "95 %", "99 %"]
+  head += [f"above {SLOWER} (control)", "misses (control)"]
+  return table(head, rows)
+
+
+def _families(results) -> str:
+  count, tau = results["size"]["count"], results["taus"][-1]
+  rows = []
+  for number, family in enumerate(results["size"]["families"]):
+    at = slice(number * count, (number + 1) * count)
+    ratios, control = (
+      np.concatenate(
+        [_array(f["targets"][tau][key])[at] for *_, f in _settings(results)]
+      )
+      for key in ("ratios", "control")
+    )
+    lost = sum(
+      at.start <= i < at.stop
+      for *_, found in _settings(results)
+      for i in found["lost"]
+    )
+    rows.append(
+      [
+        family,
+        str(lost),
+        _quantile(ratios, 0.5),
+        _quantile(ratios, 0.95),
+        _quantile(ratios, 1.0),
+        f"{(ratios > SLOWER).mean():.1%}",
+        f"{(control > SLOWER).mean():.1%}",
+      ]
+    )
+  head = ["family", "lost", "median", "95 %", "worst"]
+  return table([*head, f"above {SLOWER}", "the control"], rows)
+
+
+def _worst(results, shown: int = 15) -> str:
+  found = [
+    (ratio, control, name, label, tau, index, setting["rates"][index])
+    for name, label, setting in _settings(results)
+    for tau, target in setting["targets"].items()
+    for index, (ratio, control) in enumerate(
+      zip(_array(target["ratios"]), _array(target["control"]))
+    )
+    if ratio > SLOWER
+  ]
+  found.sort(key=lambda x: -x[0])
+  rows = [
+    [
+      _problem(results, index),
+      name,
+      f"{rate:.2g} ({label})",
+      tau,
+      "miss" if math.isinf(ratio) else f"{ratio:.2f}",
+      "miss" if math.isinf(control) else f"{control:.2f}",
+    ]
+    for ratio, control, name, label, tau, index, rate in found[:shown]
+  ]
+  head = ["problem", "base", "rate", "target", "ratio", "control"]
+  said = f"{len(found)} of all targets took more than {SLOWER} times as many"
+  return f"{said} gradients; the {len(rows)} worst:\n\n" + table(head, rows)
+
+
+def _number(value: float | None) -> str:
+  return "never" if value is None else f"{value:.3g}"
+
+
+def _faults(results) -> str:
+  faults = results["faults"]
+  cases = sum(row["cases"] for rows in faults.values() for row in rows)
+  finite = sum(row["finite"] for rows in faults.values() for row in rows)
+  rows = [
+    [
+      row["fault"],
+      name,
+      str(row["cases"]),
+      str(row["finite"]),
+      _number(row["recovery_median"]),
+      _number(row["recovery_worst"]),
+      _number(row["end_worst"]),
+    ]
+    for name, table_rows in faults.items()
+    for row in table_rows
+  ]
+  head = ["fault", "base", "cases", "finite", "recovery, median", "worst"]
+  return f"""## Faults
+
+Each fault begins at every one of the first calls of a run on a bowl with a wall,
+for one call or five, before a base that clips and leaves out what is not finite.
+Recovery is the number of true gradients from the end of the fault to the next
+predicted step. The last column is how much higher the last loss is than the base's
+after the same fault and as many true gradients, as a share of the first loss: the
+largest of all cases, negative where prediction ends lower in each.
+
+**{finite} of {cases} cases stayed finite throughout.**
+
+{table([*head, "end above the base's, worst"], rows)}"""
+
+
+def _long_run(results) -> str:
+  rows = [
+    [
+      f"{row['steps']:,}",
+      f"{row['loss']:.4g}",
+      f"{row['error']:.4f}",
+      f"{row['predicted']:.1%}",
+      f"{row['drift']:+.1e}",
+      str(row["bytes"]),
+      "yes" if row["finite"] else "no",
+    ]
+    for row in results["long_run"]
+  ]
+  head = ["steps", "mean loss", "mean error", "predicted", "statistics' drift"]
+  return f"""## A long run
+
+One problem whose minimum moves for ever, the state handed on in one scan after
+another. Loss, error and share of predicted steps are of that part of the run; the
+drift is the state's own mean error against the same mean computed beside it.
+
+{table([*head, "bytes of state", "finite"], rows)}"""

@@ -1,0 +1,134 @@
+"""The reliability suite, tinier than --quick."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.reliability import __main__ as command
+from benchmarks.reliability import comparing
+from benchmarks.reliability import families
+from benchmarks.reliability import fault_table
+from benchmarks.reliability import faults
+from benchmarks.reliability import long_run
+from benchmarks.reliability import report
+from benchmarks.reliability import running
+from optax_predict import forecasters
+
+_SIZE = comparing.Size(
+  count=3,
+  horizon=25,
+  grid=(0.1, 1.0),
+  chosen=families.named(("quadratic", "noisy quadratic")),
+)
+
+
+@pytest.fixture(name="compared", scope="module")
+def _compared():
+  return comparing.compare("sgd", _SIZE)
+
+
+def test_problems_are_the_same_for_every_count_and_choice():
+  data, start = families.draw(2)
+  some, few = families.draw(1, families.named(("rosenbrock",)))
+  index = [f.name for f in families.FAMILIES].index("rosenbrock")
+  np.testing.assert_array_equal(few[0], start[2 * index])
+  np.testing.assert_array_equal(some[0]["steep"][0], data[index]["steep"][0])
+  assert len(families.FAMILIES) * comparing.Size().count == 300
+
+
+def test_every_loss_and_gradient_is_finite_at_its_start():
+  data, start = families.draw(2)
+  values, gradients = families.value_and_grad(families.FAMILIES, start, data, 0)
+  assert values.shape == (2 * len(families.FAMILIES),)
+  assert np.isfinite(values).all() and np.isfinite(gradients).all()
+  assert np.all(np.linalg.norm(gradients, axis=1) > 0)
+
+
+def test_prediction_saves_gradients_and_loses_nothing(compared):
+  for found in compared.values():
+    assert found["lost"] == found["control_lost"] == []
+    assert np.median(found["targets"]["0.01"]["ratios"]) <= 1
+    assert sum(found["predicted_steps"]) > 0
+    # The control counts at most one gradient more or less.
+    assert np.ptp(found["targets"]["0.1"]["control"]) < 0.5
+
+
+def _runs(losses):
+  losses = np.array(losses, float).T
+  count = losses.shape[1]
+  return running.Runs(losses, np.zeros(count), np.ones(count, bool))
+
+
+def test_lost_is_what_only_the_other_loses():
+  base = _runs([[3, 2, 1], [3, 2, 1], [3, 4, 5], [3, 2, 1]])
+  other = _runs([[3, 2, 1], [3, np.nan, 1], [3, 4, 5], [3, 2, 4]])
+  assert comparing.lost(base, other, 3) == [1, 3]
+
+
+def test_ratios_by_hand():
+  base = _runs([[11, 6, 1, 1], [11, 6, 2, 1]])
+  other = _runs([[11, 1, 1, 1], [11, 5, 5, 5]])
+  np.testing.assert_array_equal(
+    comparing.ratios(base, other, 0.1, 3), [2 / 3, np.inf]
+  )
+
+
+def test_recovery_by_hand():
+  number = faults.names().index("one NaN")
+  case = faults.Case(np.array([number] * 3), np.array([2] * 3), np.ones(3))
+  steps = np.array([[0, 1, 1, 1, 2], [0, 1, 1, 2, 3], [0, 1, 2, 2, 2]])
+  found = fault_table.recovery(case, steps)
+  np.testing.assert_array_equal(found, [2, 1, np.inf])
+
+
+def test_long_run_keeps_its_statistics_and_its_size():
+  rows = long_run.run(2000, 2, forecasters.secant(2))
+  assert [row["steps"] for row in rows] == [1000, 2000]
+  assert all(row["finite"] for row in rows)
+  assert rows[0]["bytes"] == rows[1]["bytes"]
+  assert rows[1]["predicted"] > 0.2
+  assert abs(rows[1]["drift"]) < 1e-4
+
+
+def test_page_and_figure_are_written(compared, tmp_path):
+  results = {
+    "made": {
+      "date": "2000-01-01",
+      "device": "none",
+      "versions": {"jax": "1", "optax": "2"},
+    },
+    "size": {
+      "count": _SIZE.count,
+      "horizon": _SIZE.horizon,
+      "seed": _SIZE.seed,
+      "grid": list(_SIZE.grid),
+      "families": [f.name for f in _SIZE.chosen],
+    },
+    "taus": [f"{tau:g}" for tau in comparing.TAUS],
+    "optimizers": {"sgd": compared},
+    "faults": {"sgd": [_row(recovery_worst=None)]},
+    "long_run": [],
+  }
+  results["optimizers"]["sgd"]["best rate"]["lost"] = [4]
+  command.write(results, tmp_path)
+  page = (tmp_path / "reliability.md").read_text()
+  assert page == report.text(
+    json.loads((tmp_path / "reliability.json").read_text())
+  )
+  assert "**1 of 12 runs were lost with prediction" in page
+  assert "noisy quadratic 1" in page
+  assert "| zero | sgd | 3 | 3 | 2 | never | 0.5 |" in page
+  assert (tmp_path / "reliability.png").stat().st_size > 10_000
+
+
+def _row(**changed):
+  row = {
+    "fault": "zero",
+    "cases": 3,
+    "finite": 3,
+    "recovery_median": 2.0,
+    "recovery_worst": 5.0,
+    "end_worst": 0.5,
+  }
+  return row | changed

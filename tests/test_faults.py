@@ -1,0 +1,182 @@
+"""Bad gradients, moved parameters, changed problems: nothing stays broken."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from benchmarks.reliability import fault_table
+from benchmarks.reliability import faults
+import optax_predict
+from tests import helpers
+
+MEMORY = 3
+# Calls in the first windows, short and long, and at their full length.
+POSITIONS = (0, 1, 2, 4, 9, 10, 11)
+# True gradients after a fault within which steps are predicted again.
+RECOVERY = 40
+# Share of the first loss by which a run may end above the base alone.
+WORSE = 0.01
+
+
+@functools.lru_cache
+def injected(base):
+  case = faults.cases(POSITIONS)
+  forecaster = optax_predict.forecasters.secant(MEMORY)
+  return fault_table.inject(base, case, forecaster)
+
+
+@pytest.mark.parametrize("fault", faults.names())
+@pytest.mark.parametrize("base", ["sgd", "adam"])
+def test_fault_at_every_position(base, fault):
+  results = injected(base)
+  at = results.case.fault == faults.names().index(fault)
+  assert at.sum() >= len(POSITIONS)
+  assert results.is_finite[at].all()
+  assert results.recovery[at].max() <= RECOVERY
+  assert np.all(results.end[at] <= results.base_end[at] + WORSE)
+
+
+def test_faults_do_something():
+  """Without this the table could be of a run that never sees a fault."""
+  results = injected("sgd")
+  ends = {
+    name: results.base_end[results.case.fault == number]
+    for number, name in enumerate(faults.names())
+  }
+  unharmed = ends.pop("none")
+  np.testing.assert_array_equal(unharmed, unharmed[0])
+  # SGD has no state of its own.
+  stateless = {name for name in ends if "anew" in name} | {"frozen"}
+  for name, end in ends.items():
+    if name not in stateless:
+      assert np.any(end != unharmed[0]), name
+
+
+def bowl(params):
+  return 0.5 * jnp.sum(jnp.logspace(-2, 0, 6) * params["x"] ** 2)
+
+
+def start():
+  return {"x": jnp.linspace(-3.0, 3.0, 6)}
+
+
+STEPS = 40
+BAD = {"NaN": np.nan, "Inf": np.inf, "1e38": 1e38, "1e-40": 1e-40, "0": 0.0}
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def per_step(bad, position):
+  """The form of one step per call, one call of which gets a bad gradient."""
+  predicting = optax_predict.predict_gradients(
+    optax_predict.forecasters.secant(MEMORY)
+  )
+  clipped = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(0.9))
+  tx = optax.chain(predicting, optax.apply_if_finite(clipped, 10))
+
+  def step(carry, call):
+    params, state = carry
+    due = optax_predict.should_compute_full(state)
+    gradients = jax.grad(bowl)(params)
+    gradients["x"] = jnp.where(call == position, bad, gradients["x"])
+    updates, state = tx.update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+    return (params, state), (params["x"], due)
+
+  carry = (start(), tx.init(start()))
+  return jax.lax.scan(step, carry, jnp.arange(STEPS))
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_gradient_in_the_middle_of_a_window_changes_nothing(bad):
+  positions = jnp.arange(-1, STEPS)
+  (params, state), (path, due) = per_step(jnp.float32(BAD[bad]), positions)
+  helpers.assert_finite((params, state))
+  unharmed, was_due = path[0], due[0]
+  assert 5 < int(was_due.sum()) < STEPS - 5
+  for position in range(STEPS):
+    # Lanes of one program may round differently: far below a bad step.
+    difference = np.max(np.abs(path[position + 1] - unharmed))
+    is_same = difference < 1e-5
+    # Where a true gradient was due, the base saw the bad one.
+    assert is_same == (not was_due[position])
+  losses = jax.vmap(lambda x: bowl({"x": x}))(params["x"])
+  assert float(losses.max()) < 0.2 * float(bowl(start()))
+
+
+def test_changed_learning_rate_of_inject_hyperparams():
+  """The window in hand is stopped by the longer updates, and grows again."""
+
+  def make(learning_rate):
+    forecaster = optax_predict.forecasters.secant(MEMORY)
+    return optax.chain(
+      optax_predict.predict_gradients(forecaster), optax.sgd(learning_rate)
+    )
+
+  tx = optax.inject_hyperparams(make)(learning_rate=0.3)
+
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(jax.grad(bowl)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    return optax_predict.fast_forward(tx, params, state)
+
+  params = start()
+  state = tx.init(params)
+  losses, predicted = [], []
+  for rate in [0.3] * 12 + [1.5] * 12 + [0.1] * 12:
+    # A schedule or a user sets it between two calls.
+    state.hyperparams["learning_rate"] = jnp.float32(rate)
+    params, state = step(params, state)
+    losses.append(float(bowl(params)))
+    predicted.append(int(optax_predict.get_stats(state).predicted_steps))
+  helpers.assert_finite((params, state))
+  # Steps are predicted again in the last eight calls at every rate.
+  assert predicted[3] < predicted[11]
+  assert predicted[15] < predicted[23]
+  assert predicted[27] < predicted[35]
+  assert losses[-1] < losses[11] < losses[0]
+
+
+def test_counters_stop_at_the_largest_integer():
+  largest = np.iinfo(np.int32).max
+  tx = optax.chain(
+    optax_predict.predict_gradients(optax_predict.forecasters.secant(MEMORY)),
+    optax.sgd(0.5),
+  )
+
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(jax.grad(bowl)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    return optax_predict.fast_forward(tx, params, state)
+
+  params = start()
+  state = tx.init(params)
+  for _ in range(8):
+    params, state = step(params, state)
+  for left in (5, 0):
+    late = state[0]._replace(
+      step_count=jnp.int32(largest - left),
+      true_gradient_count=jnp.int32(largest - left - 3),
+      forecast_count=jnp.int32(largest - left - 4),
+    )
+    late_params, late_state = params, (late, *state[1:])
+    for _ in range(8):
+      late_params, late_state = step(late_params, late_state)
+      helpers.assert_finite((late_params, late_state))
+      stats = optax_predict.get_stats(late_state)
+      assert 0 < int(stats.computed_steps) <= int(stats.total_steps) <= largest
+      assert int(stats.predicted_steps) >= 0
+      assert 0 <= float(stats.prediction_ratio) <= 1
+      assert float(stats.mean_error) < 10
+    assert int(stats.total_steps) == largest
+    # What is counted does not change what is done.
+    same_params, same_state = params, state
+    for _ in range(8):
+      same_params, same_state = step(same_params, same_state)
+    np.testing.assert_array_equal(late_params["x"], same_params["x"])
