@@ -2,6 +2,8 @@
 
 from optax_predict import forecasters
 from optax_predict import horizons
+from optax_predict import monitoring
+from optax_predict import predictability
 from optax_predict._base import Forecast
 from optax_predict._base import Forecaster
 from optax_predict._base import ForecastError
@@ -34,7 +36,9 @@ __all__ = [
   "get_stats",
   "gradient_predictor",
   "horizons",
+  "monitoring",
   "predict_gradients",
+  "predictability",
   "reset",
   "should_compute_full",
   "value_and_grad",

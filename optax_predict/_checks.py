@@ -119,8 +119,8 @@ def check_state(state: Any, expected: Any) -> None:
       f" {type(state).__name__}. {hint}"
     )
   for name, got, wanted in zip(state._fields, state, expected, strict=True):
-    is_same = jax.tree.structure(got) == jax.tree.structure(wanted)
-    if not is_same or _shapes(got) != _shapes(wanted):
+    structure: Any = jax.tree.structure(got)
+    if structure != jax.tree.structure(wanted) or _shapes(got) != _shapes(wanted):
       raise ValueError(
         f"state: its {name} differs from what init returned: it was made with"
         f" another forecaster, memory or horizon. {hint}"

@@ -26,14 +26,14 @@ class Size(NamedTuple):
       every run has twice as many to reach them.
     grid: learning rates.
     chosen: the families.
-    seed: of the problems; another one is for checking what was tuned on this.
+    seed: of the problems. The library was mended by looking at those of 0.
   """
 
   count: int = 20
   horizon: int = 200
   grid: Sequence[float] = tuple(10.0 ** np.arange(-4, 1.1, 1 / 3))
   chosen: Sequence[families.Family] = families.FAMILIES
-  seed: int = 0
+  seed: int = 1
 
 
 def compare(name: str, size: Size) -> dict[str, Any]:

@@ -1,0 +1,305 @@
+"""Are my gradients predictable? Ask before changing the training loop."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optax_predict import _base
+from optax_predict import _checks
+from optax_predict import _opt_state
+from optax_predict import _predictor
+from optax_predict import forecasters as _forecasters
+from optax_predict import horizons as _horizons
+from optax_predict._report import Expectation
+from optax_predict._report import Report
+from optax_predict._report import Score
+
+__all__ = ["Expectation", "Report", "Score", "backtest", "measure"]
+
+HORIZONS = (0, 1, 2, 4, 8, 16)
+# Points at which a second batch is asked for the gradient.
+_NOISE_PROBES = 10
+
+
+def measure(
+  loss_fn: Callable[..., Any],
+  params: Any,
+  optimizer: optax.GradientTransformation,
+  steps: int = 50,
+  *,
+  batches: Iterable[Any] | None = None,
+  has_aux: bool = False,
+  forecasters: Mapping[str, _base.Forecaster] | None = None,
+  horizons: Sequence[int] = HORIZONS,
+  rtol: float = 0.6,
+) -> Report:
+  r"""Runs an optimizer as it is and says how well its gradients are predicted.
+
+  The run is the optimizer's own: forecasts are compared with the gradients and
+  never used (:func:`backtest`). It is bit for bit that of a compiled
+  ``jax.value_and_grad(loss_fn)`` and a compiled update in turn; a loop that
+  compiles both as one may round differently. The report holds the parameters
+  and the optimizer state at the end, so no gradient is wasted.
+
+  With batches, the gradient is also taken on the next batch at up to ten points
+  of the run. What differs between two batches at the same point no forecaster
+  can know: :attr:`Report.noise` is the least relative error any of them can
+  have, :math:`\sqrt{|g_1 - g_2|^2 / (|g_1|^2 + |g_2|^2)}` (medians of the
+  squares).
+
+  Args:
+    loss_fn: ``loss_fn(params)``, or ``loss_fn(params, batch)`` with batches;
+      returns a real scalar, or a pair of it and anything with ``has_aux``.
+    params: where the run starts. Start where you want to know: early gradients
+      may be less predictable than later ones.
+    optimizer: the optimizer, without :func:`predict_gradients` in it. It is
+      passed ``value=``, the loss, should it ask.
+    steps: true gradients to spend, at least 3; up to ten more on noise.
+    batches: one batch per step, all of the same shapes. ``None``: the loss has
+      no batch.
+    has_aux: as for ``jax.value_and_grad``.
+    forecasters: name -> forecaster; default momentum and secant.
+    horizons: predicted steps between two true gradients to try, ascending; 0
+      is how a run starts.
+    rtol: of :func:`horizons.adaptive`, for what to expect.
+
+  Returns:
+    A :class:`Report`; ``print`` it, ``plot`` it.
+
+  Raises:
+    ValueError: if ``steps`` or ``horizons`` are too small, if there are fewer
+      batches than steps, or if the optimizer predicts already.
+    TypeError: if a forecaster is something else.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_predict import predictability
+    >>> scales = jnp.array([1.0, 0.1, 0.01])
+    >>> loss_fn = lambda x: 0.5 * jnp.sum(scales * x**2)
+    >>> report = predictability.measure(loss_fn, jnp.ones(3), optax.sgd(1.0))
+    >>> bool(report.expect().saving > 0.5)
+    True
+  """
+  _checks.check_count("steps", steps, 3)
+  run = _Run(loss_fn, params, optimizer, batches, has_aux)
+  report = backtest(
+    run.trajectory(steps), forecasters=forecasters, horizons=horizons, rtol=rtol
+  )
+  return report._replace(
+    losses=np.asarray(run.losses, np.float64),
+    noise=run.noise(),
+    params=run.params,
+    opt_state=run.opt_state,
+  )
+
+
+def backtest(
+  trajectory: Iterable[tuple[Any, Any]],
+  *,
+  forecasters: Mapping[str, _base.Forecaster] | None = None,
+  horizons: Sequence[int] = HORIZONS,
+  rtol: float = 0.6,
+) -> Report:
+  r"""Scores forecasters on a run that was made without them.
+
+  For a horizon of h steps a forecaster is shown every (h + 1)-th gradient and,
+  before each, is asked for it, which is what it sees when h steps between two
+  true gradients are predicted. The error is the one that the adaptive horizon
+  looks at, :math:`|\hat g - g| / \sqrt{|g| \, |g_{-1}|}`, a ratio of norms,
+  with :math:`g_{-1}` the gradient it was shown last. The first two gradients
+  fill the history and are not scored.
+
+  The histories of all forecasters and horizons are kept at once: with the
+  defaults about 160 copies of the parameters. For a large model pass fewer
+  horizons or ``{"secant": forecasters.secant(memory=3)}``.
+
+  Args:
+    trajectory: ``(params, gradients)`` at every step, in order; a generator
+      around any training loop will do.
+    forecasters: name -> forecaster; default momentum and secant.
+    horizons: predicted steps between two true gradients to try, ascending; 0
+      is how a run starts.
+    rtol: of :func:`horizons.adaptive`, for what to expect.
+
+  Returns:
+    A :class:`Report` that knows nothing of losses and noise.
+
+  Raises:
+    ValueError: if ``horizons`` are not ascending from 0 on, or the
+      trajectory is too short to score the smallest of them.
+    TypeError: if a forecaster is something else.
+  """
+  horizons = _check_horizons(horizons)
+  _checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
+  named = _named(forecasters)
+  states: dict[tuple[str, int], Any] = {}
+  rows: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+  steps = 0
+  for step, (params, gradients) in enumerate(trajectory):
+    steps = step + 1
+    for (name, forecaster), h in itertools.product(named.items(), horizons):
+      if step == 0:
+        states[name, h] = _init(forecaster, params)
+      if step % (h + 1) == 0:
+        state = _record(forecaster, states[name, h], gradients, params, h + 1)
+        states[name, h] = state
+        rows.setdefault((name, h), []).append(
+          (step, state.relative_error, state.correlation, state.forecast_count)
+        )
+  scores = {
+    name: {
+      h: score
+      for h in horizons
+      if (score := _score(rows.get((name, h), []))) is not None
+    }
+    for name in named
+  }
+  if not all(scores.values()):
+    raise ValueError(
+      f"the trajectory has {steps} steps, too few with a finite gradient to"
+      f" score a horizon of {horizons[0]}: it takes at least"
+      f" {2 * (horizons[0] + 1) + 1}."
+    )
+  return Report(scores=scores, steps=steps, rtol=float(rtol))
+
+
+class _Run:
+  """The optimizer's own run, step by step, and what it was seen to do."""
+
+  def __init__(self, loss_fn, params, optimizer, batches, has_aux):
+    # Two programs: what reads the gradients between them cannot change how
+    # either is compiled, and so how it rounds.
+    self._gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=has_aux))
+    self._tx = optax.with_extra_args_support(optimizer)
+    self._batches = None if batches is None else iter(batches)
+    self._has_aux = has_aux
+    self.params, self.opt_state = params, self._tx.init(params)
+    leaves = jax.tree.leaves(self.opt_state, is_leaf=_opt_state.is_state)
+    if any(map(_opt_state.is_state, leaves)):
+      raise ValueError(
+        "the optimizer has predict_gradients in it. Pass the optimizer alone:"
+        " its own gradients are what is measured."
+      )
+    self.losses: list[Any] = []
+    self._noise: list[Any] = []
+
+  def trajectory(self, steps: int) -> Iterator[tuple[Any, Any]]:
+    """Yields ``(params, gradients)``; the state follows one step behind."""
+    update = jax.jit(self._update)
+    every = -(-steps // _NOISE_PROBES)
+    batch = self._next_batch(0, steps)
+    for i in range(steps):
+      params = self.params
+      value, gradients = self._gradient(params, *batch)
+      loss = value[0] if self._has_aux else value
+      self.params, self.opt_state = update(
+        gradients, self.opt_state, params, loss
+      )
+      self.losses.append(loss)
+      yield params, gradients
+      if i + 1 < steps:
+        batch = self._next_batch(i + 1, steps)
+        if batch and i % every == 0:
+          _, other = self._gradient(params, *batch)
+          self._noise.append(_squares(gradients, other))
+
+  def _update(self, gradients, opt_state, params, loss):
+    updates, opt_state = self._tx.update(
+      gradients, opt_state, params, value=loss
+    )
+    return optax.apply_updates(params, updates), opt_state
+
+  def _next_batch(self, i, steps):
+    if self._batches is None:
+      return ()
+    try:
+      return (next(self._batches),)
+    except StopIteration:
+      raise ValueError(
+        f"batches ended after {i} of {steps} steps. Pass one batch per step, or"
+        " fewer steps."
+      ) from None
+
+  def noise(self) -> float:
+    """Least relative error of any forecaster; 0 when batches agree."""
+    if not self._noise:
+      return 0.0
+    difference, total = np.median(np.array(self._noise, np.float64), axis=0)
+    return float(np.sqrt(difference / total)) if total > 0 else 0.0
+
+
+@jax.jit
+def _squares(a, b):
+  """``|a - b|^2`` and ``|a|^2 + |b|^2``."""
+  d = optax.tree.sub(jax.tree.map(_base.widen, a), jax.tree.map(_base.widen, b))
+  dd, aa, bb = _base.inner_products([(d, d), (a, a), (b, b)])
+  return dd, aa + bb
+
+
+def _score(rows):
+  """The rows in which a forecast from two gradients or more was scored."""
+  kept, last = [], 1
+  for step, error, correlation, count in rows:
+    if (count := int(count)) > last:
+      kept.append((step, float(error), float(correlation)))
+      last = count
+  return Score(*map(np.array, zip(*kept))) if kept else None
+
+
+def _predictor_of(forecaster):
+  # A horizon that is never asked and limits nothing.
+  return _predictor.gradient_predictor(forecaster, _horizons.fixed(1))
+
+
+# Compiled once per forecaster and shapes: a sweep calls measure many times.
+@functools.partial(jax.jit, static_argnums=0)
+def _init(forecaster, params):
+  return _predictor_of(forecaster).init(params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _record(forecaster, state, gradients, params, window):
+  # Where the run alone would be after a window of predicted steps.
+  elapsed = jnp.where(state.true_gradient_count > 0, window, 0)
+  state = state._replace(elapsed_steps=elapsed.astype(jnp.int32))
+  return _predictor_of(forecaster).record_gradient(gradients, state, params)
+
+
+@functools.cache
+def _defaults():
+  return {"momentum": _forecasters.momentum(), "secant": _forecasters.secant()}
+
+
+def _named(forecasters):
+  if forecasters is None:
+    return _defaults()
+  if not isinstance(forecasters, Mapping) or not forecasters:
+    raise TypeError(
+      "forecasters must map names to forecasters, as in"
+      f' {{"mine": my_forecaster}}; got {forecasters!r}.'
+    )
+  for name, forecaster in forecasters.items():
+    _checks.check_instance(
+      f"forecasters[{name!r}]",
+      forecaster,
+      _base.Forecaster,
+      "optax_predict.forecasters",
+    )
+  return dict(forecasters)
+
+
+def _check_horizons(horizons):
+  checked = tuple(_checks.check_count("a horizon", h, 0) for h in horizons)
+  if not checked or list(checked) != sorted(set(checked)):
+    raise ValueError(f"horizons must be ascending, got {horizons!r}.")
+  return checked

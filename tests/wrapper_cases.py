@@ -1,0 +1,408 @@
+"""Every wrapper of optax, and what it answers when a predictor is in it."""
+
+from collections.abc import Callable
+import enum
+from typing import Any
+from typing import NamedTuple
+
+import optax
+from optax import contrib
+
+
+class Outcome(enum.StrEnum):
+  """What a form answers, in the words of the table."""
+
+  EXACT = "predicts"
+  CLOSE = "predicts, differs"
+  NONE = "never predicts"
+  ERROR = "error"
+  WRONG = "**do not**"
+
+
+EXACT, CLOSE, NONE, ERROR, WRONG = Outcome
+
+
+class Case(NamedTuple):
+  """One optimizer with a predictor somewhere in it.
+
+  Attributes:
+    name: in Markdown, with ``predict`` for the predictor.
+    build: ``build(predict) -> tx``, where ``predict()`` makes a predictor or,
+      for the optimizer alone, nothing.
+    fast_forward: the outcome with ``fast_forward``.
+    per_step: the outcome with ``value_and_grad``.
+    note: why, and what to do.
+    message: of the errors, a regular expression.
+    decay: weight decay that the predictor sees as part of the gradient.
+    needs_value: whether ``update`` is passed the loss.
+    start: makes the optimizer's parameters from those of the loss.
+  """
+
+  name: str
+  build: Callable[[Callable], Any]
+  fast_forward: Outcome = EXACT
+  per_step: Outcome = EXACT
+  note: str = ""
+  message: str = ""
+  decay: float = 0.0
+  needs_value: bool = False
+  start: Callable[[Any], Any] = lambda params: params
+
+
+LABELS = {"w": "x", "b": "y"}
+ONLY_W = {"w": True, "b": False}
+ONLY_B = {"w": False, "b": True}
+
+
+def base():
+  """An optimizer with a memory: it notices every gradient that is wrong."""
+  return optax.sgd(0.3, momentum=0.5)
+
+
+def two_of_three(step):
+  return step % 3 != 2
+
+
+def adversary():
+  return optax.chain(contrib.normalize(), optax.sgd(0.01))
+
+
+def injected(rate):
+  """A builder with an injected learning rate."""
+  return lambda p: optax.inject_hyperparams(
+    lambda learning_rate: optax.chain(p(), optax.sgd(learning_rate))
+  )(learning_rate=rate)
+
+
+def multi_steps(inner):
+  return optax.MultiSteps(inner, 2).gradient_transformation()
+
+
+LEAK = "A skipped gradient reaches {} as zeros. "
+FIRST = LEAK + "Put `predict` first."
+NEEDS_VALUE = "Pass `value=loss`, to `fast_forward` too: the last known loss."
+SEARCHES = "Evaluates the loss at every step; prediction saves nothing."
+
+CASES = (
+  Case("`chain(predict, base)`", lambda p: optax.chain(p(), base())),
+  Case(
+    "`named_chain(('p', predict), ('b', base))`",
+    lambda p: optax.named_chain(("p", p()), ("b", base())),
+  ),
+  Case(
+    "`MultiSteps(chain(predict, base), k)`",
+    lambda p: multi_steps(optax.chain(p(), base())),
+    fast_forward=NONE,
+    note="Per step, whole groups of k mini-steps are predicted.",
+  ),
+  Case(
+    "`chain(predict, MultiSteps(base, k))`",
+    lambda p: optax.chain(p(), multi_steps(base())),
+    note="Counts mini-steps: predicts some of them where parameters rest.",
+  ),
+  Case(
+    "`apply_every(k)`, last",
+    lambda p: optax.chain(p(), base(), optax.apply_every(2)),
+    note="As `MultiSteps` behind `predict`.",
+  ),
+  Case(
+    "`apply_if_finite(chain(predict, base), n)`",
+    lambda p: optax.apply_if_finite(optax.chain(p(), base()), 3),
+  ),
+  Case(
+    "`chain(predict, apply_if_finite(base, n))`",
+    lambda p: optax.chain(p(), optax.apply_if_finite(base(), 3)),
+  ),
+  Case(
+    "`chain(predict, zero_nans(), base)`",
+    lambda p: optax.chain(p(), optax.zero_nans(), base()),
+  ),
+  Case(
+    "`chain(masked(predict, m), base)`",
+    lambda p: optax.chain(optax.masked(p(), ONLY_W), base()),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note=LEAK.format("the parameters outside of m")
+    + "Mask or partition behind `predict`.",
+  ),
+  Case(
+    "`chain(masked(chain(predict, base), m), freeze(not m))`",
+    lambda p: optax.chain(
+      optax.masked(optax.chain(p(), base()), ONLY_W),
+      optax.masked(optax.set_to_zero(), ONLY_B),
+    ),
+    note="Keeps no history for frozen parameters.",
+  ),
+  Case(
+    "`chain(predict, masked(base, m), freeze(not m))`",
+    lambda p: optax.chain(
+      p(),
+      optax.masked(base(), ONLY_W),
+      optax.masked(optax.set_to_zero(), ONLY_B),
+    ),
+  ),
+  Case(
+    "`partition`, a predictor in every group",
+    lambda p: optax.partition(
+      {
+        "x": optax.chain(p(), base()),
+        "y": optax.chain(p(), optax.adam(0.1)),
+      },
+      LABELS,
+    ),
+    note="The window ends as soon as one of them asks for a true gradient.",
+  ),
+  Case(
+    "`partition`, no predictor in a trained group",
+    lambda p: optax.partition(
+      {"x": optax.chain(p(), base()), "y": optax.adam(0.1)}, LABELS
+    ),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note=LEAK.format("that group") + "Give it a predictor.",
+  ),
+  Case(
+    "`partition`, the other group frozen",
+    lambda p: optax.partition(
+      {"x": optax.chain(p(), base()), "y": optax.set_to_zero()}, LABELS
+    ),
+    note="Keeps no history for frozen parameters.",
+  ),
+  Case(
+    "`chain(predict, partition(...))`",
+    lambda p: optax.chain(
+      p(), optax.partition({"x": base(), "y": optax.adam(0.1)}, LABELS)
+    ),
+  ),
+  Case(
+    "`inject_hyperparams`",
+    injected(0.3),
+    note="List options that set shapes, such as `memory`, in `static_args`.",
+  ),
+  Case(
+    "`inject_hyperparams` with a schedule",
+    injected(optax.exponential_decay(0.5, 5, 0.8)),
+    note="The schedule counts optimizer steps, predicted ones too.",
+  ),
+  Case(
+    "`chain(conditionally_transform(predict, f), base)`",
+    lambda p: optax.chain(
+      optax.conditionally_transform(p(), two_of_three), base()
+    ),
+    per_step=WRONG,
+    note=LEAK.format("`base` where f is false")
+    + "`fast_forward` ends the window there instead.",
+  ),
+  Case(
+    "`conditionally_transform` behind `predict`",
+    lambda p: optax.chain(
+      p(), optax.conditionally_transform(optax.scale(0.5), two_of_three), base()
+    ),
+  ),
+  Case(
+    "`conditionally_mask(chain(predict, base), f)`",
+    lambda p: optax.conditionally_mask(optax.chain(p(), base()), two_of_three),
+    note="`fast_forward` ends the window where f is false.",
+  ),
+  Case(
+    "`chain(predict, conditionally_mask(base, f))`",
+    lambda p: optax.chain(p(), optax.conditionally_mask(base(), two_of_three)),
+  ),
+  Case(
+    "`lookahead(chain(predict, base), ...)`",
+    start=optax.LookaheadParams.init_synced,
+    build=lambda p: optax.lookahead(optax.chain(p(), base()), 3, 0.5),
+    fast_forward=ERROR,
+    message="gradients: leaf .* is not in the state",
+    note="Its parameters are pairs, its gradients are not: per step only.",
+  ),
+  Case(
+    "`lookahead(..., reset_state=True)`",
+    start=optax.LookaheadParams.init_synced,
+    build=lambda p: optax.lookahead(
+      optax.chain(p(), base()), 5, 0.5, reset_state=True
+    ),
+    fast_forward=ERROR,
+    message="gradients: leaf .* is not in the state",
+    note="Per step only; forgets its history at every reset.",
+  ),
+  Case(
+    "`chain(predict, lookahead(base, ...))`",
+    start=optax.LookaheadParams.init_synced,
+    build=lambda p: optax.chain(p(), optax.lookahead(base(), 3, 0.5)),
+    fast_forward=ERROR,
+    per_step=ERROR,
+    message="gradients: leaf .* is missing",
+    note="Put `predict` inside.",
+  ),
+  Case(
+    "`contrib.schedule_free(chain(predict, base), ...)`",
+    lambda p: contrib.schedule_free(
+      optax.chain(p(), optax.sgd(0.3)), 0.3, b1=0.9
+    ),
+  ),
+  Case(
+    "`chain(predict, contrib.schedule_free(base, ...))`",
+    lambda p: optax.chain(
+      p(), contrib.schedule_free(optax.sgd(0.3), 0.3, b1=0.9)
+    ),
+  ),
+  Case(
+    "`contrib.mechanize(chain(predict, base))`",
+    lambda p: contrib.mechanize(optax.chain(p(), optax.sgd(1.0)), s_init=0.1),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note=FIRST.format("`mechanize`"),
+  ),
+  Case(
+    "`chain(predict, contrib.mechanize(base))`",
+    lambda p: optax.chain(p(), contrib.mechanize(optax.sgd(1.0), s_init=0.1)),
+  ),
+  Case(
+    "`contrib.sam(chain(predict, base), adversary)`",
+    lambda p: contrib.sam(optax.chain(p(), base()), adversary()),
+    fast_forward=ERROR,
+    per_step=WRONG,
+    message="unexpected keyword argument",
+    note=LEAK.format("the adversary, which divides by their norm: NaN")
+    + "Put `predict` first.",
+  ),
+  Case(
+    "`chain(predict, contrib.sam(base, adversary))`",
+    lambda p: optax.chain(p(), contrib.sam(base(), adversary())),
+    fast_forward=ERROR,
+    message="unexpected keyword argument",
+    note="`sam` accepts no further arguments: per step only.",
+  ),
+  Case(
+    "`flatten(chain(predict, base))`",
+    lambda p: optax.flatten(optax.chain(p(), base())),
+  ),
+  Case(
+    "`chain(predict, flatten(base))`",
+    lambda p: optax.chain(p(), optax.flatten(base())),
+  ),
+  Case(
+    "clipping behind `predict`",
+    lambda p: optax.chain(p(), optax.clip_by_global_norm(0.5), base()),
+  ),
+  Case(
+    "clipping before `predict`",
+    lambda p: optax.chain(optax.clip_by_global_norm(0.5), p(), base()),
+    fast_forward=CLOSE,
+    per_step=CLOSE,
+    note="Forecasts are of clipped gradients, and are not clipped again.",
+  ),
+  Case(
+    "`add_decayed_weights` behind `predict`",
+    lambda p: optax.chain(p(), optax.add_decayed_weights(0.1), base()),
+  ),
+  Case(
+    "`add_decayed_weights` before `predict`",
+    lambda p: optax.chain(optax.add_decayed_weights(0.1), p(), base()),
+    note="The decay is part of what is predicted.",
+    decay=0.1,
+  ),
+  Case(
+    "`ema` behind `predict`",
+    lambda p: optax.chain(p(), optax.ema(0.5), optax.sgd(0.3)),
+  ),
+  Case(
+    "`ema` before `predict`",
+    lambda p: optax.chain(optax.ema(0.5), p(), optax.sgd(0.3)),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note=FIRST.format("the average"),
+  ),
+  Case(
+    "`scale_by_adam` before `predict`",
+    lambda p: optax.chain(optax.scale_by_adam(), p(), optax.scale(-0.05)),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note=FIRST.format("the moments") + " So with all that has a state.",
+  ),
+  Case(
+    "`add_noise` behind `predict`",
+    lambda p: optax.chain(p(), optax.add_noise(1e-4, 0.5, 0), base()),
+  ),
+  Case(
+    "`add_noise` before `predict`",
+    lambda p: optax.chain(optax.add_noise(1e-4, 0.5, 0), p(), base()),
+    fast_forward=CLOSE,
+    per_step=CLOSE,
+    note="Forecasts are made from noisy gradients and get no noise of their own.",
+  ),
+  Case(
+    "`freeze(m)`, last",
+    lambda p: optax.chain(
+      p(), base(), optax.masked(optax.set_to_zero(), ONLY_B)
+    ),
+  ),
+  Case(
+    "`keep_params_nonnegative()`, last",
+    lambda p: optax.chain(p(), base(), optax.keep_params_nonnegative()),
+  ),
+  Case(
+    "`contrib.reduce_on_plateau`, patience of a window and more",
+    lambda p: optax.chain(p(), base(), contrib.reduce_on_plateau(patience=9)),
+    note=NEEDS_VALUE + " Patience counts predicted steps: let it exceed the"
+    " horizon's `max_steps`.",
+    needs_value=True,
+  ),
+  Case(
+    "`contrib.reduce_on_plateau`, patience of less than a window",
+    lambda p: optax.chain(p(), base(), contrib.reduce_on_plateau(patience=3)),
+    fast_forward=WRONG,
+    per_step=WRONG,
+    note="A repeated loss is taken for a plateau and the rate reduced.",
+    needs_value=True,
+  ),
+  Case(
+    "`chain(predict, polyak_sgd(...))`",
+    lambda p: optax.chain(p(), optax.polyak_sgd(2.0)),
+    fast_forward=CLOSE,
+    per_step=CLOSE,
+    note=NEEDS_VALUE,
+    needs_value=True,
+  ),
+  Case(
+    "`chain(predict, contrib.momo(...))`",
+    lambda p: optax.chain(p(), contrib.momo(0.3)),
+    fast_forward=CLOSE,
+    per_step=CLOSE,
+    note=NEEDS_VALUE,
+    needs_value=True,
+  ),
+  Case(
+    "`chain(predict, lbfgs(rate, linesearch=None))`",
+    lambda p: optax.chain(p(), optax.lbfgs(0.3, linesearch=None)),
+  ),
+  Case(
+    "`chain(predict, lbfgs())`",
+    lambda p: optax.chain(p(), optax.lbfgs()),
+    fast_forward=ERROR,
+    per_step=ERROR,
+    message="value_fn",
+    note=SEARCHES,
+  ),
+  Case(
+    "`scale_by_zoom_linesearch`, last",
+    lambda p: optax.chain(
+      p(), optax.sgd(1.0), optax.scale_by_zoom_linesearch(5)
+    ),
+    fast_forward=ERROR,
+    per_step=ERROR,
+    message="value_fn",
+    note=SEARCHES,
+  ),
+  Case(
+    "`scale_by_backtracking_linesearch`, last",
+    lambda p: optax.chain(
+      p(), optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)
+    ),
+    fast_forward=ERROR,
+    per_step=ERROR,
+    message="value_fn",
+    note=SEARCHES,
+  ),
+)
