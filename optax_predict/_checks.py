@@ -120,7 +120,9 @@ def check_state(state: Any, expected: Any) -> None:
     )
   for name, got, wanted in zip(state._fields, state, expected, strict=True):
     structure: Any = jax.tree.structure(got)
-    if structure != jax.tree.structure(wanted) or _shapes(got) != _shapes(wanted):
+    if structure != jax.tree.structure(wanted) or _shapes(got) != _shapes(
+      wanted
+    ):
       raise ValueError(
         f"state: its {name} differs from what init returned: it was made with"
         f" another forecaster, memory or horizon. {hint}"

@@ -76,7 +76,8 @@ def oracle(decay):
 
 
 def build(case):
-  horizon = optax_predict.horizons.adaptive(max_steps=5)
+  # A limit that is checked and never reached: what is longer gets shortened.
+  horizon = optax_predict.horizons.adaptive(max_steps=5, max_growth=100.0)
   return case.build(
     lambda: optax_predict.predict_gradients(oracle(case.decay), horizon)
   )

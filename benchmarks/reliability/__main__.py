@@ -33,11 +33,18 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--quick", action="store_true", help="a small sample")
   parser.add_argument("--jobs", type=int, default=2, help="processes")
   parser.add_argument("--out", type=pathlib.Path, default=None, help="folder")
-  parser.add_argument("--seed", type=int, default=0, help="of the problems")
+  parser.add_argument("--seed", type=int, default=1, help="of the problems")
+  parser.add_argument(
+    "--count", type=int, default=20, help="problems per family"
+  )
+  parser.add_argument(
+    "--bases", nargs="+", default=list(running.BASES), choices=running.BASES
+  )
   options = parser.parse_args(arguments)
-  size = measuring.QUICK if options.quick else comparing.Size()
+  size, bases = comparing.Size(count=options.count), options.bases
+  if options.quick:
+    size, bases = measuring.QUICK, bases[:1]
   size = size._replace(seed=options.seed)
-  bases = list(running.BASES)[: 1 if options.quick else None]
   folder = options.out
   if folder is None:
     folder = pathlib.Path("reliability_quick") if options.quick else _DOCS

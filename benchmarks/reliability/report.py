@@ -14,7 +14,7 @@ _HEAD = """# Reliability
 Does prediction make a run worse, or lose one? Made by
 
 ```
-python -m benchmarks.reliability
+python -m benchmarks.reliability --count {count} --seed {seed} --bases {names}
 ```
 
 {date}, jax {jax}, optax {optax}, {device}.
@@ -50,6 +50,7 @@ def text(results: dict[str, Any]) -> str:
     grid=len(size["grid"]),
     horizon=size["horizon"],
     seed=size["seed"],
+    names=" ".join(results["optimizers"]),
   )
   parts = [
     head + _lost(results),
