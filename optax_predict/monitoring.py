@@ -47,7 +47,8 @@ def plot_run(
     >>> import jax, jax.numpy as jnp, optax, optax_predict
     >>> from optax_predict import monitoring
     >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
-    >>> tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(1.0))
+    >>> rule = optax_predict.forecasters.momentum()
+    >>> tx = optax.chain(optax_predict.predict_gradients(rule), optax.sgd(1.0))
     >>> params = jnp.ones(3)
     >>> opt_state = tx.init(params)
     >>> stats, losses = [], []

@@ -83,10 +83,14 @@ def measure(
 
   Examples:
     >>> import jax.numpy as jnp, optax
-    >>> from optax_predict import predictability
+    >>> from optax_predict import forecasters, predictability
     >>> scales = jnp.array([1.0, 0.1, 0.01])
-    >>> loss_fn = lambda x: 0.5 * jnp.sum(scales * x**2)
-    >>> report = predictability.measure(loss_fn, jnp.ones(3), optax.sgd(1.0))
+    >>> report = predictability.measure(
+    ...   lambda x: 0.5 * jnp.sum(scales * x**2),
+    ...   params=jnp.ones(3),
+    ...   optimizer=optax.sgd(1.0),
+    ...   forecasters={"secant": forecasters.secant(memory=3)},
+    ... )
     >>> bool(report.expect().saving > 0.5)
     True
   """
