@@ -88,7 +88,7 @@ def measure(
     >>> report = predictability.measure(
     ...   lambda x: 0.5 * jnp.sum(scales * x**2),
     ...   params=jnp.ones(3),
-    ...   optimizer=optax.sgd(1.0),
+    ...   optimizer=optax.sgd(0.5),
     ...   forecasters={"secant": forecasters.secant(memory=3)},
     ... )
     >>> bool(report.expect().saving > 0.5)
