@@ -122,11 +122,13 @@ class Horizon(NamedTuple):
     update: ``update(error, state) -> (steps, state)``, called at every true
       gradient that is recorded; ``steps`` is ``int32[]``, 0 for none, -n to let
       the next n true gradients through without recording them.
-    max_growth: a window also ends when a predicted gradient, or the optimizer's
-      update from one, is longer than this many times the last true gradient, or
-      the update from that; such a gradient is scaled down to that length. So is
-      a true gradient after a window, and those after it until one is not longer.
-      ``None`` for no such limit.
+    max_growth: a window also ends after an update by the optimizer that is
+      longer than this many times its update from the last true gradient. A true
+      gradient after a window that is longer than this many times the last one
+      is scaled down to that length, and so are those after it until one is not
+      longer. In the per-step form, which cannot leave a step out, a predicted
+      gradient is scaled down in the same way and ends the window. ``None`` for
+      no such limit.
     max_expected_error: a window also ends when the forecaster expects a larger
       relative error than this; ``None`` for no such limit.
   """

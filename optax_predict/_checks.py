@@ -76,12 +76,22 @@ def check_present(name: str, value: Any) -> None:
 def check_params(params: Any) -> None:
   """Raises a TypeError that names the first leaf a gradient cannot move."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    dtype = jnp.result_type(leaf)
-    if not jnp.issubdtype(dtype, jnp.inexact):
+    if not _is_inexact(leaf):
       raise TypeError(
-        f"parameter {_name(path)} has dtype {dtype}, but gradients can only be"
+        f"parameter {_name(path)} is {_kind(leaf)}, but gradients can only be"
         " predicted for floating point or complex parameters. Leave it out with"
         " optax.masked or optax.partition, or cast it."
+      )
+
+
+def check_gradients(gradients: Any) -> None:
+  """Raises a TypeError that names the first leaf that is no gradient."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+    if not _is_inexact(leaf):
+      raise TypeError(
+        f"gradients: leaf {_name(path)} is {_kind(leaf)}, but a gradient is"
+        " floating point or complex. Cast it, or leave the parameter out with"
+        " optax.masked or optax.partition."
       )
 
 
@@ -127,6 +137,45 @@ def check_state(state: Any, expected: Any) -> None:
         f"state: its {name} differs from what init returned: it was made with"
         f" another forecaster, memory or horizon. {hint}"
       )
+    pairs = zip(
+      jax.tree_util.tree_leaves_with_path(got),
+      jax.tree.leaves(wanted),
+      strict=True,
+    )
+    for (path, leaf), other in pairs:
+      if jnp.result_type(leaf) != other.dtype:
+        raise ValueError(
+          f"state: its {name}{jax.tree_util.keystr(path)} has dtype"
+          f" {jnp.result_type(leaf)}, but init makes it {other.dtype} for these"
+          " parameters: they or accumulator_dtype had another dtype then. Cast"
+          " the parameters back, or call optimizer.init(params) again."
+        )
+
+
+def check_optimizer(tx: Any) -> None:
+  """Raises a TypeError unless ``tx`` has optax's ``init`` and ``update``."""
+  if not callable(getattr(tx, "init", None)) or not callable(
+    getattr(tx, "update", None)
+  ):
+    raise TypeError(
+      "tx must be the optimizer, such as optax.chain("
+      f"optax_predict.predict_gradients(), ...), got {type(tx).__name__}. Call"
+      " fast_forward(tx, params, opt_state)."
+    )
+
+
+def _is_inexact(leaf):
+  try:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+  except TypeError:  # Text, or any other object.
+    return False
+
+
+def _kind(leaf):
+  try:
+    return f"of dtype {jnp.result_type(leaf)}"
+  except TypeError:
+    return f"{leaf!r}"
 
 
 def _shapes(tree):

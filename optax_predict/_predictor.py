@@ -48,7 +48,8 @@ def gradient_predictor(
       is no floating point dtype.
 
   Examples:
-    The original rule, verb for verb:
+    The original rule, verb for verb; it has no limit for ``limit_gradient`` to
+    keep:
 
     >>> import jax.numpy as jnp
     >>> import optax_predict
@@ -176,6 +177,7 @@ def gradient_predictor(
     )
 
   def record_gradient(gradients, state, params=None, *, value=None):
+    _checks.check_gradients(gradients)
     moved = motion(state, params)
     norm = _base.norm(gradients)
     is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
@@ -312,6 +314,7 @@ def gradient_predictor(
     return _scale(jnp.where(is_finite, scale, 0), gradients), state
 
   def compute_correction(gradients, state, params=None):
+    _checks.check_gradients(gradients)
     moved = motion(state, params)
     forecast = forecaster.predict(state.gradient_history, moved).gradients
     _checks.check_like("gradients", gradients, forecast)

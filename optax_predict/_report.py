@@ -177,13 +177,17 @@ def _table(report: Report) -> list[str]:
     "",
     "steps" + "".join(f"  {n:>{width}s}" for n in names) + "  scored",
   ]
-  for h, score in next(iter(report.scores.values())).items():
+  for h in sorted(set().union(*report.scores.values())):
+    # A forecaster leaves out gradients that it cannot use.
     cells = [
       f"{report.error(n, h):.2g}  {report.correlation(n, h):5.2f}"
+      if h in report.scores[n]
+      else "-"
       for n in names
     ]
     row = "".join(f"  {c:>{width}s}" for c in cells)
-    lines.append(f"{h:5d}{row}  {len(score.steps):6d}")
+    scored = max(len(s[h].steps) for s in report.scores.values() if h in s)
+    lines.append(f"{h:5d}{row}  {scored:6d}")
   return lines
 
 

@@ -24,7 +24,7 @@ def fast_forward(
   Call it after the update from a true gradient. It runs the optimizer on
   predicted gradients until the next true gradient is due, in one
   ``lax.while_loop``: under ``jit`` the number of steps may differ from call to
-  call without a recompilation.
+  call without a recompilation. Outside of it, the loop is compiled at every call.
 
   The window ends early, where the horizon says so, before a step whose forecast
   is expected to be poor and after a step whose update was too long. A wrapper
@@ -44,6 +44,7 @@ def fast_forward(
     dtypes. Nothing changes when a true gradient is due at once.
 
   Raises:
+    TypeError: if ``tx`` is no optimizer.
     ValueError: if ``opt_state`` holds no ``PredictState`` or ``params`` is
       ``None``.
 
@@ -66,12 +67,12 @@ def fast_forward(
     >>> int(stats.computed_steps), bool(stats.predicted_steps > 60)
     (20, True)
   """
+  _checks.check_optimizer(tx)
   _checks.check_present("params", params)
   _opt_state.predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
-  is_plain = _is_plain_chain(opt_state)
 
   def update(params, live, **flags):
     # Tied to the carry, or XLA would widen a whole bfloat16 history once before
@@ -98,6 +99,12 @@ def fast_forward(
     )
     return _opt_state.replace_states(states, live)
 
+  def is_plain(params, live):
+    """Whether steps and look-aheads reach every predictor, unconditionally."""
+    reached: list[Any] = []
+    jax.eval_shape(lambda: update(params, live, reached=reached))
+    return _is_plain_chain(live) and len(reached) == len(history)
+
   def plain_body(carry):
     params, live = carry
     updates, live = update(
@@ -118,10 +125,11 @@ def fast_forward(
     )
 
   live = _detach(opt_state)
+  plain = is_plain(params, live)
   params, live = lax.while_loop(
     lambda carry: ~_opt_state.should_compute_full(carry[1]),
-    plain_body if is_plain else wrapped_body,
-    (params, look_ahead(params, live) if is_plain else live),
+    plain_body if plain else wrapped_body,
+    (params, look_ahead(params, live) if plain else live),
   )
   # Predictors that share an optimizer all see the next true gradient.
   return params, _attach(_end_window(live), history)
@@ -153,6 +161,7 @@ def value_and_grad(
 
   Args:
     fun: as for ``jax.value_and_grad``. It is traced twice, evaluated once.
+      Arguments of its own named ``state`` or ``skipped`` are passed by position.
     argnums: as for ``jax.value_and_grad``.
     has_aux: as for ``jax.value_and_grad``.
     holomorphic: as for ``jax.value_and_grad``.

@@ -54,7 +54,8 @@ def predict_gradients(
 
   Raises:
     TypeError: when built, if ``forecaster`` or ``horizon`` is something else; at
-      ``init``, for parameters that are not floating point or complex.
+      ``init``, for parameters that are not floating point or complex; at
+      ``update``, for such gradients.
     ValueError: when built, if ``correction_weight`` is not finite or
       ``accumulator_dtype`` is no floating point dtype; at ``update``, if
       ``params`` is missing, gradients differ from the parameters in structure
@@ -101,7 +102,8 @@ def predict_gradients(
     _checks.check_state(state, jax.eval_shape(predictor.init, params))
 
   # Static arguments of fast_forward. A transformation further out passes them
-  # on; one that drops them leaves the cond, which is slower and right.
+  # on; one that drops them leaves the cond, which is slower and right, and
+  # nothing in `reached`, by which fast_forward knows.
   def update(
     updates,
     state,
@@ -110,9 +112,13 @@ def predict_gradients(
     value=None,
     is_predicted_step=None,
     is_look_ahead=None,
+    reached=None,
     **extra_args,
   ):
     del extra_args
+    if reached is not None:
+      reached.append(state)
+      return updates, state
     check(state, params)
     if is_look_ahead is True:
       return updates, predictor.look_ahead(state, params)

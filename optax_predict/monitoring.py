@@ -119,7 +119,7 @@ def plot_report(report: Any, ax: Any = None) -> Any:
   ax.axhline(report.balance, color="black", ls="--", lw=1, label=label)
   if report.noise:
     ax.axhline(report.noise, color="grey", ls=":", label="noise: no better")
-  horizons = list(next(iter(report.scores.values())))
+  horizons = sorted(set().union(*report.scores.values()))
   ax.set_xscale("log")
   ax.set_yscale("log")
   ax.set_xticks(1 + np.array(horizons), [str(h) for h in horizons])

@@ -124,7 +124,7 @@ def backtest(
   fill the history and are not scored.
 
   The histories of all forecasters and horizons are kept at once: with the
-  defaults about 160 copies of the parameters. For a large model pass fewer
+  defaults 144 copies of the parameters. For a large model pass fewer
   horizons or ``{"secant": forecasters.secant(memory=3)}``.
 
   Args:

@@ -195,6 +195,24 @@ def test_table_and_words_of_a_smooth_run():
   assert f"roughly {5 * round(20 * found.saving)} % fewer" in text
 
 
+def test_a_run_that_left_the_finite_numbers_is_still_reported():
+  """`secant` leaves out what `momentum`, which sees no parameters, can use."""
+  steps = np.arange(12, dtype=np.float32)
+  params = [np.float32([np.inf if i > 4 else i, i]) for i in steps]
+  gradients = [np.float32([1, 2]) + i for i in steps]
+  given = {
+    "secant": forecasters.secant(memory=2),
+    "momentum": forecasters.momentum(),
+  }
+  report = predictability.backtest(
+    zip(params, gradients), forecasters=given, horizons=(0, 1, 2)
+  )
+  assert set(report.scores["secant"]) < set(report.scores["momentum"])
+  rows = [line.split() for line in str(report).splitlines()]
+  assert ["2", "-"] in [row[:2] for row in rows]
+  assert report.plot() is not None
+
+
 def test_gradients_that_are_not_finite_are_not_scored():
   gs = np.ones([10, 2], np.float32)
   gs[6] = np.nan

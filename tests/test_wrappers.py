@@ -6,6 +6,7 @@ A run with it must then end where the optimizer alone does after as many steps.
 A gradient that is lost, doubled, zero, or of another point shows at once.
 """
 
+import inspect
 import pathlib
 from typing import NamedTuple
 
@@ -184,6 +185,34 @@ def test_wrapper_answers_as_documented(case, form, alone_runs):
     assert gain > 0.5 * float(first - loss_fn(trained(wanted)))
   else:
     assert distance(params, wanted) < 1e-4
+
+
+def test_every_wrapper_is_listed():
+  """Whatever takes another transformation has a row, or one under a new name."""
+  others = {
+    *("inject_stateful_hyperparams", "multi_transform"),  # older names
+    *("with_extra_args_support", "monitor"),  # do nothing to gradients
+    *("galore", "scale_by_galore", "sophia"),  # among the optimizers
+  }
+  found = {
+    name
+    for module in (optax, optax.contrib)
+    for name, value in vars(module).items()
+    if callable(value) and _takes_a_transformation(value)
+  }
+  assert len(found) > 15
+  listed = " ".join(case.name for case in wrapper_cases.CASES)
+  assert {name for name in found - others if name not in listed} == set()
+
+
+def _takes_a_transformation(value):
+  try:
+    parameters = inspect.signature(value).parameters
+  except (TypeError, ValueError):
+    return False
+  return "inner_factory" in parameters or any(
+    "Transformation" in str(p.annotation) for p in parameters.values()
+  )
 
 
 def test_document_has_the_tables():

@@ -78,6 +78,13 @@ def multi_steps(inner):
   return optax.MultiSteps(inner, 2).gradient_transformation()
 
 
+def without_extra_args(inner):
+  def update(updates, state, params=None):
+    return inner.update(updates, state, params)
+
+  return optax.GradientTransformation(inner.init, update)
+
+
 LEAK = "A skipped gradient reaches {} as zeros. "
 FIRST = LEAK + "Put `predict` first."
 NEEDS_VALUE = "Pass `value=loss`, to `fast_forward` too: the last known loss."
@@ -273,6 +280,23 @@ CASES = (
     fast_forward=ERROR,
     message="unexpected keyword argument",
     note="`sam` accepts no further arguments: per step only.",
+  ),
+  Case(
+    "`contrib.split_real_and_imaginary(chain(predict, base))`",
+    lambda p: contrib.split_real_and_imaginary(optax.chain(p(), base())),
+  ),
+  Case(
+    "`selective_transform(chain(predict, base), freeze_mask=m)`",
+    lambda p: optax.selective_transform(
+      optax.chain(p(), base()), freeze_mask=ONLY_B
+    ),
+    note="Keeps no history for frozen parameters.",
+  ),
+  Case(
+    "your own around `chain(predict, base)`, without `**extra_args`",
+    lambda p: without_extra_args(optax.chain(p(), base())),
+    note="Choosing between steps costs a pass over the state: let `update` take"
+    " `**extra_args` and pass them on.",
   ),
   Case(
     "`flatten(chain(predict, base))`",

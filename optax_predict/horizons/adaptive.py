@@ -63,10 +63,11 @@ def adaptive(
   a window that was stopped. After a window that went wrong, to a gradient more
   than ``max_growth`` times the last, it is 0, and no window opens for twice as
   many true gradients as after the last such window, at most 64; each good one
-  halves that number. A relative error below 1 keeps a gradient step a
-  descent step: for a step size up to :math:`1/L`,
-  :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |e|^2)`. Under minibatch noise the
-  error stays near or above 1, the length falls to 0 and the base optimizer runs
+  halves that number. A forecast :math:`\hat g` that is off by less than
+  :math:`|g|` keeps a gradient step a descent step: for a step size up to
+  :math:`1/L`, :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |\hat g - g|^2)`.
+  Where gradients keep their length that is :math:`e < 1`. Under minibatch noise
+  the error stays near or above 1, the length falls to 0 and the base optimizer runs
   unchanged. After 20 forecasts with an error above 0.8, less three for each
   better one, the predictor rests, to cost nothing: 16 true gradients are let
   through without being looked at; after the next time 32 are, and so on up to
@@ -76,9 +77,8 @@ def adaptive(
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
       careful.
     max_steps: longest window, in optimizer steps, at least 1.
-    max_growth: a window stops when a predicted gradient, or the optimizer's
-      update from one, is longer than this many times the last true gradient, or
-      the update from that; at least 1.
+    max_growth: a window stops after an update that is longer than this many
+      times the update from the last true gradient; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this; above 0.
 
