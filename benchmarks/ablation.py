@@ -1,76 +1,66 @@
 """What each choice in the defaults is worth: one change at a time.
 
-python -m benchmarks.ablation            # what is missing, then the table
-python -m benchmarks.ablation --fresh    # all of it, about half an hour
-python -m benchmarks.ablation --table    # only the table in the docs
+python -m benchmarks.ablation          # everything, about ten minutes
+python -m benchmarks.ablation --table  # only the table and the figure
 
-On the tuning tasks, at the base's best learning rate, from three starts: how
-many true gradients until the loss is within 1e-3 of the way from the start to
-the lowest loss that the base reaches with its whole budget.
+In closed loop on random problems: how many true gradients until the loss is
+within 1e-2 and 1e-3 of the way from the start to the lowest loss that the base
+reaches alone with its whole budget.
 """
 
 import argparse
-import functools
+from concurrent import futures
 import json
 import math
-import os
+import multiprocessing
 import pathlib
 import re
-import statistics
+from typing import Any
+
+import tqdm
 
 from benchmarks import ablation_runs
 from benchmarks import environment
-from benchmarks import opponents
 from benchmarks import report
-from benchmarks import tasks
 
-HARM = 1.05
 _ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = _ROOT / "benchmarks" / "results" / "ablation.json"
 DOCS = _ROOT / "docs" / "forecasters.md"
+FIGURE = _ROOT / "docs" / "memory.png"
+# Jobs of a base: each tunes it anew, and the bar moves when one is done.
+_PARTS = 6
 _SPAN = re.compile(r"(<!-- ablation -->\n)(.*?)(<!-- /ablation -->)", re.S)
 
 
-def ratio(cell: dict, setting: str) -> float:
-  """Median true gradients over the base's, 2 at most."""
-  counts = [math.inf if n is None else n for n in cell["counts"][setting]]
-  relative = statistics.median(counts) / statistics.median(cell["base"])
-  return min(relative, ablation_runs.WORST)
-
-
-def ratios(found: dict, setting: str, base: str = "") -> list[float]:
-  """The ratios of all cells of a base, or of all bases."""
-  return [
-    ratio(cell, setting)
-    for key, cell in found["cells"].items()
-    if setting in cell["counts"] and key.endswith(f"/{base}" if base else "")
-  ]
-
-
-def _mean(values: list[float]) -> str:
-  return report.number(
-    statistics.geometric_mean(values) if values else math.nan
-  )
+def ratio(found: dict, setting: str, bases: list[str]) -> float:
+  """Geometric mean over bases, each with the same weight."""
+  cells = [found["bases"][base][setting] for base in bases]
+  return math.exp(sum(c["log_ratio"] for c in cells) / len(cells))
 
 
 def text(found: dict) -> str:
   """The table and what it was made of."""
-  rows = []
-  for setting in ablation_runs.SETTINGS:
-    every = ratios(found, setting)
-    if every:
-      by_base = [_mean(ratios(found, setting, b)) for b in opponents.BASES]
-      harmed = sum(r > HARM for r in every)
-      rows.append(
-        [setting, f"**{_mean(every)}**", *by_base, str(harmed), str(len(every))]
-      )
-  names = sorted({key.rsplit("/", 1)[0] for key in found["cells"]})
-  made = found["made"]
-  head = ["change", "all", *opponents.BASES, f"above {HARM}", "cells"]
+  bases, rows = list(found["bases"]), []
+  for setting in found["bases"][bases[0]]:
+    cells = [found["bases"][base][setting] for base in bases]
+    harmed = sum(c["harmed"] for c in cells) / sum(c["counted"] for c in cells)
+    rows.append(
+      [
+        setting,
+        f"**{ratio(found, setting, bases):.3f}**",
+        *(f"{ratio(found, setting, [base]):.3f}" for base in bases),
+        f"{100 * harmed:.1f}%",
+        str(sum(c["lost"] for c in cells)),
+      ]
+    )
+  made, size = found["made"], found["size"]
+  runs = sum(found["bases"][base]["default"]["runs"] for base in bases)
+  head = ["change", "all", *bases, f"above {ablation_runs.HARM}", "lost"]
   return (
     f"{report.table(head, rows)}\n"
-    f"Tasks: {', '.join(names)}. Made {made['date']} with optax_predict"
-    f" {made['optax_predict']}, jax {made['versions']['jax']}.\n"
+    f"{runs} runs per line: {size['problems']} problems of seed {size['seed']},"
+    f" {len(bases)} optimizers, two rates. Made {made['date']} with"
+    f" optax_predict {made['optax_predict']}, jax {made['versions']['jax']}.\n"
   )
 
 
@@ -79,37 +69,82 @@ def fill(page: str, found: dict) -> str:
   return _SPAN.sub(lambda m: m[1] + text(found) + m[3], page)
 
 
-def _save(file: pathlib.Path, found: dict) -> None:
-  part = file.with_suffix(f".{os.getpid()}.part")
-  part.write_text(json.dumps(found, separators=(",", ":")) + "\n")
-  part.replace(file)
+def draw(found: dict, file: pathlib.Path) -> None:
+  """Saving against what a predicted step reads, by memory."""
+  from matplotlib import pyplot as plt
+
+  bases = list(found["bases"])
+  points = {10: "default"} | {
+    int(name.removeprefix("memory=")): name
+    for name in found["bases"][bases[0]]
+    if name.startswith("memory=")
+  }
+  memory = sorted(points)
+  figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+  for base in bases:
+    saved = [100 * (1 - ratio(found, points[m], [base])) for m in memory]
+    ax.plot([4 * m + 5 for m in memory], saved, "o-", label=base)
+  ax.set_xscale("log")
+  ax.set_xticks(
+    [4 * m + 5 for m in memory],
+    [f"{4 * m + 5}\n{2 * m + 2}\nm = {m}" for m in memory],
+  )
+  ax.minorticks_off()
+  ax.set(
+    xlabel="reads of a predicted step; copies kept (in parameter sizes)",
+    ylabel="true gradients saved, %",
+    ylim=(0, None),
+  )
+  ax.grid(alpha=0.3)
+  ax.legend()
+  figure.savefig(file, dpi=110)
+  plt.close(figure)
+
+
+def _all(settings: list[str], jobs: int) -> dict[str, dict[str, Any]]:
+  """Every setting with every base; a base's share of them in each process."""
+  parts = [
+    (base, settings[i::_PARTS])
+    for base in ablation_runs.BASES
+    for i in range(_PARTS)
+  ]
+  context = multiprocessing.get_context("spawn")
+  found: dict[str, dict[str, Any]] = {b: {} for b in ablation_runs.BASES}
+  with (
+    futures.ProcessPoolExecutor(jobs, context) as pool,
+    tqdm.tqdm(total=len(ablation_runs.BASES) * len(settings)) as bar,
+  ):
+    waiting = {
+      pool.submit(ablation_runs.measure, base, part, ablation_runs.SIZE): base
+      for base, part in parts
+    }
+    for future in futures.as_completed(waiting):
+      found[waiting[future]] |= future.result()
+      bar.update(len(future.result()))
+  return {
+    base: {setting: cells[setting] for setting in settings}
+    for base, cells in found.items()
+  }
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Runs what is missing and writes the table."""
+  """Runs all settings and writes the table and the figure."""
   parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation")
-  known = tasks.names("tuning")
-  parser.add_argument("--tasks", nargs="+", default=known, choices=known)
-  parser.add_argument("--bases", nargs="+", default=list(opponents.BASES))
-  parser.add_argument(
-    "--settings", nargs="+", default=list(ablation_runs.SETTINGS)
-  )
-  parser.add_argument("--fresh", action="store_true", help="forget all cells")
+  parser.add_argument("--jobs", type=int, default=2, help="processes")
   parser.add_argument("--table", action="store_true", help="run nothing")
-  parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
   arguments = parser.parse_args(argv)
-  file = arguments.results
-  found = {"made": environment.describe(), "cells": {}}
-  if file.exists() and not arguments.fresh:
-    found = json.loads(file.read_text())
-  save = functools.partial(_save, file)
-  for name in [] if arguments.table else arguments.tasks:
-    for base in arguments.bases:
-      ablation_runs.run_cell(found, name, base, arguments.settings, save)
-      print(f"{name}/{base}", flush=True)
+  if not arguments.table:
+    size = ablation_runs.SIZE
+    found = {
+      "made": environment.describe(),
+      "size": {"problems": size.count * len(size.chosen), "seed": size.seed},
+      "bases": _all(list(ablation_runs.SETTINGS), arguments.jobs),
+    }
+    RESULTS.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+  found = json.loads(RESULTS.read_text())
   print(text(found))
-  if file == RESULTS:
-    DOCS.write_text(fill(DOCS.read_text(), found))
+  DOCS.write_text(fill(DOCS.read_text(), found))
+  draw(found, FIGURE)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ class Horizon(NamedTuple):
       gradient that is recorded; ``steps`` is ``int32[]``, 0 for none, -n to let
       the next n true gradients through without recording them.
     max_growth: a window also ends after an update by the optimizer that is
-      longer than this many times its update from the last true gradient. A true
+      longer than this many times its update from the last true gradient, and
+      where it has led more than this many times as far as the last one. A true
       gradient after a window that is longer than this many times the last one
       is scaled down to that length, and so are those after it until one is not
       longer. In the per-step form, which cannot leave a step out, a predicted

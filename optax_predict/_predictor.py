@@ -84,7 +84,8 @@ def gradient_predictor(
   _checks.check_number("correction_weight", correction_weight)
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
   has_limits = (horizon.max_growth, horizon.max_expected_error) != (None, None)
-  growth = math.inf if horizon.max_growth is None else horizon.max_growth
+  is_bounded = horizon.max_growth is not None
+  growth = horizon.max_growth if is_bounded else math.inf
   keeps_anchor = forecaster.needs_params or has_limits
   corrects = not (
     isinstance(correction_weight, (int, float)) and correction_weight == 0
@@ -119,6 +120,7 @@ def gradient_predictor(
       recent_error=scalar(),
       gradient_norm=jnp.zeros([], dtype),
       excess=jnp.zeros([], dtype),
+      reach=jnp.zeros([], dtype) if is_bounded else None,
       horizon_state=horizon.init(),
       anchor_params=_base.zeros(params) if keeps_anchor else None,
       gradient_history=history,
@@ -157,7 +159,7 @@ def gradient_predictor(
 
   def excess_of(norm, error, state):
     """How far a window that went wrong has led; 0 anywhere else."""
-    if horizon.max_growth is None:
+    if not is_bounded:
       return jnp.zeros_like(norm)
     longest = growth * state.gradient_norm
     is_after = (error.window_steps > 0) | (state.excess > 0)
@@ -165,8 +167,15 @@ def gradient_predictor(
     is_longer = is_after & (longest > 0) & (ratio > 1)
     return jnp.where(is_longer, _finite(ratio) - 1, 0)
 
+  def reach_of(moved, state):
+    """How far the next window may lead; parameters at rest say nothing."""
+    if not is_bounded:
+      return None
+    reach = _finite(growth * moved.distance)
+    return jnp.where(moved.distance > 0, reach, state.reach)
+
   def limit_gradient(gradients, state):
-    if horizon.max_growth is None:
+    if not is_bounded:
       return gradients
     scale = 1 / (1 + state.excess)
     return jax.tree.map(
@@ -203,6 +212,7 @@ def gradient_predictor(
         elapsed_steps=jnp.ones([], jnp.int32),
         gradient_norm=size / (1 + excess),
         excess=excess,
+        reach=reach_of(moved, state),
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
           gradients, history, located, forecast
@@ -237,6 +247,8 @@ def gradient_predictor(
     expected_error = _known_error(gradients, expected_error)
     is_finite = jnp.isfinite(expected_error)
     ends = ~is_finite
+    if is_bounded:
+      ends |= moved.distance > state.reach
     if horizon.max_expected_error is not None:
       ends |= expected_error > horizon.max_expected_error * state.gradient_norm
     distance: Any = _finite(moved.distance) if keeps_anchor else None
@@ -277,9 +289,11 @@ def gradient_predictor(
     expected_error = _known_error(gradients, expected_error)
     is_finite = jnp.isfinite(expected_error)
     is_unsure = jnp.zeros([], bool)
+    if is_bounded:
+      is_unsure |= moved.distance > state.reach
     if horizon.max_expected_error is not None:
       tolerated = horizon.max_expected_error * state.gradient_norm
-      is_unsure = expected_error > tolerated
+      is_unsure |= expected_error > tolerated
     scale = jnp.ones_like(state.gradient_norm)
     is_too_long = jnp.zeros([], bool)
     longest_update = state.longest_update

@@ -34,6 +34,8 @@ class PredictState(NamedTuple):
       scalar.
     excess: by what share of the longest that the horizon allows that gradient
       was longer, a real scalar; 0 when it was passed on as it was.
+    reach: how far from the last true gradient this window may lead, a real
+      scalar; ``None`` when the horizon sets no limit.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
     mean_error: mean of all relative errors, ``float32[]``.
@@ -59,6 +61,7 @@ class PredictState(NamedTuple):
   projection: Any
   gradient_norm: jax.Array
   excess: jax.Array
+  reach: jax.Array | None
   relative_error: jax.Array
   correlation: jax.Array
   mean_error: jax.Array

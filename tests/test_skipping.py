@@ -300,30 +300,51 @@ def test_several_predictors_share_an_optimizer():
   assert int(stats.predicted_steps) > 20
 
 
-def test_explosive_updates_end_the_window():
-  """An optimizer whose steps grow is stopped after the first long one."""
-  growing = optax.scale_by_schedule(lambda count: -0.01 * 3.0**count)
+def windows(updates, calls):
+  """Predicted steps of each call, for a constant gradient."""
   tx = optimizer(
     optax_predict.forecasters.momentum(),
     optax_predict.horizons.adaptive(max_growth=2.0),
-    growing,
+    optax.scale_by_schedule(lambda count: -0.01 * updates(count)),
   )
-
-  def constant(params):
-    return jnp.sum(params["x"])
 
   @jax.jit
   def step(params, state):
-    updates, state = tx.update(jax.grad(constant)(params), state, params)
+    gradients = jax.grad(lambda params: jnp.sum(params["x"]))(params)
+    updates, state = tx.update(gradients, state, params)
     params = optax.apply_updates(params, updates)
     return optax_predict.fast_forward(tx, params, state)
 
-  params = start()
+  params, taken = start(), []
   state = tx.init(params)
-  for _ in range(4):
+  for _ in range(calls):
     params, state = step(params, state)
-    stats = optax_predict.get_stats(state)
-    taken = int(state[0].elapsed_steps) - 1
-    # Each update is three times the one before: one predicted step at most.
-    assert taken == min(int(stats.horizon), 1)
-  assert int(state[0].window_stopped) == 1
+    taken.append(int(state[0].elapsed_steps) - 1)
+  return taken
+
+
+def test_perfect_windows_double():
+  assert windows(lambda count: 1.0, 6) == [0, 1, 3, 7, 15, 31]
+
+
+def test_one_long_update_ends_the_window():
+  """Counts 15 to 30 are the fifth window; the long update is its sixth step."""
+  long = lambda count: jnp.where(count == 20, 5.0, 1.0)  # noqa: E731
+  assert windows(long, 5) == [0, 1, 3, 7, 5]
+
+
+def test_window_leads_no_more_than_twice_as_far_as_the_last():
+  """The update from the true gradient alone is three times the last window."""
+  assert windows(lambda count: 3.0**count, 5) == [0] * 5
+
+
+def test_window_of_growing_updates_ends_by_distance():
+  """Updates grow by half: windows of lengths in steps that lead twice as far."""
+  taken = windows(lambda count: 1.5**count, 6)
+  assert max(taken) >= 1
+  first, last = 0, 0.0
+  for n in taken:
+    # All but the last step, after which the window had gone far enough.
+    assert n == 0 or sum(1.5**i for i in range(first, first + n)) <= 2 * last
+    last = sum(1.5**i for i in range(first, first + n + 1))
+    first += n + 1

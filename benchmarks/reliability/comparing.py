@@ -1,13 +1,18 @@
 """A base optimizer alone, moved a little, and with prediction."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
+import optax
 
 from benchmarks.reliability import families
 from benchmarks.reliability import running
+import optax_predict
+
+Predict = Callable[[], optax.GradientTransformation]
 
 # Shares of the gap from the start to the base's best loss.
 TAUS = (1e-1, 1e-2, 1e-3)
@@ -36,6 +41,65 @@ class Size(NamedTuple):
   seed: int = 1
 
 
+class Alone(NamedTuple):
+  """A base optimizer without prediction.
+
+  Attributes:
+    name: key of ``running.BASES``.
+    size: how much is run.
+    start: of the problems, ``[n, d]``.
+    data: of the problems.
+    rates: for each of ``RATES``, ``[n]``.
+    runs: for each of ``RATES``.
+  """
+
+  name: str
+  size: Size
+  start: Any
+  data: Any
+  rates: dict[str, np.ndarray]
+  runs: dict[str, running.Runs]
+
+
+def alone(name: str, size: Size) -> Alone:
+  """Tunes the base on every problem and runs it at each of ``RATES``."""
+  data, start = families.draw(size.count, size.chosen, size.seed)
+  run = _runner(name, size, None)
+  best = best_rates(run, start, data, size)
+  rates = {label: np.float32(f * best) for label, f in RATES.items()}
+  runs = {label: run(start, data, rates[label]) for label in rates}
+  return Alone(name, size, start, data, rates, runs)
+
+
+def against(base: Alone, predict: Predict | None, start: Any) -> dict[str, Any]:
+  """The same problems and rates with a predictor, or from another start.
+
+  Args:
+    base: what it is compared with.
+    predict: makes the predictor; ``None`` for none.
+    start: like ``base.start``.
+
+  Returns:
+    For each of ``RATES``: ``lost``, the problems that ended worse than they
+    began or not finite though the base alone did not; ``predicted_steps``; for
+    each target in ``ratios``, true gradients relative to the base alone,
+    infinite for a miss.
+  """
+  run, horizon = _runner(base.name, base.size, predict), base.size.horizon
+  found = {}
+  for label, rates in base.rates.items():
+    runs = run(start, base.data, rates)
+    found[label] = {
+      "lost": lost(base.runs[label], runs, horizon),
+      "predicted_steps": runs.predicted_steps.tolist(),
+      "ratios": {
+        f"{tau:g}": ratios(base.runs[label], runs, tau, horizon).tolist()
+        for tau in TAUS
+      },
+    }
+  return found
+
+
 def compare(name: str, size: Size) -> dict[str, Any]:
   """All problems with one base optimizer.
 
@@ -44,46 +108,40 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     size: how much to run.
 
   Returns:
-    For each of ``RATES``: ``lost`` and ``control_lost``, numbers of the problems
-    that ended worse than they began or not finite though the base alone did
-    not; ``rates``; for each target, ``ratios`` and ``control``: true gradients
-    relative to the base alone, infinite for a miss.
+    For each of ``RATES``: ``lost`` and ``control_lost``, ``rates``,
+    ``predicted_steps``, and for each of the ``targets``, ``ratios`` and
+    ``control``; as of :func:`against`.
   """
-  data, start = families.draw(size.count, size.chosen, size.seed)
-  alone, predicting = (
-    running.runner(running.BASES[name], p, 2 * size.horizon, size.chosen)
-    for p in (False, True)
-  )
-  best = best_rates(alone, start, data, size)
+  base = alone(name, size)
   rng = np.random.default_rng(1)
-  moved = start * (1 + MOVED * rng.normal(size=start.shape))
-  found = {}
-  for label, factor in RATES.items():
-    rates = np.float32(factor * best)
-    base = alone(start, data, rates)
-    control = alone(np.float32(moved), data, rates)
-    predicted = predicting(start, data, rates)
-    found[label] = {
-      "rates": rates.tolist(),
-      "lost": lost(base, predicted, size.horizon),
-      "control_lost": lost(base, control, size.horizon),
-      "predicted_steps": predicted.predicted_steps.tolist(),
+  moved = base.start * (1 + MOVED * rng.normal(size=base.start.shape))
+  control = against(base, None, np.float32(moved))
+  found = against(base, optax_predict.predict_gradients, base.start)
+  return {
+    label: {
+      "rates": base.rates[label].tolist(),
+      "lost": outcome["lost"],
+      "control_lost": control[label]["lost"],
+      "predicted_steps": outcome["predicted_steps"],
       "targets": {
-        f"{tau:g}": {
-          "ratios": ratios(base, predicted, tau, size.horizon).tolist(),
-          "control": ratios(base, control, tau, size.horizon).tolist(),
-        }
-        for tau in TAUS
+        tau: {"ratios": each, "control": control[label]["ratios"][tau]}
+        for tau, each in outcome["ratios"].items()
       },
     }
-  return found
+    for label, outcome in found.items()
+  }
 
 
-def best_rates(alone, start, data, size: Size) -> np.ndarray:
+def _runner(name, size, predict):
+  make = running.BASES[name]
+  return running.runner(make, predict, 2 * size.horizon, size.chosen)
+
+
+def best_rates(run, start, data, size: Size) -> np.ndarray:
   """The rate of the lowest loss at the horizon, over its last ten gradients."""
   ends = []
   for rate in size.grid:
-    losses = alone(start, data, np.full(len(start), rate, np.float32)).losses
+    losses = run(start, data, np.full(len(start), rate, np.float32)).losses
     last = losses[max(0, size.horizon - 10) : size.horizon].astype(np.float64)
     ends.append(np.nan_to_num(last.mean(axis=0), nan=np.inf))
   return np.asarray(size.grid)[np.argmin(ends, axis=0)]

@@ -40,7 +40,7 @@ class Runs(NamedTuple):
 
 def runner(
   make: Callable[[Any], optax.GradientTransformation],
-  predicts: bool,
+  predict: Callable[[], optax.GradientTransformation] | None,
   budget: int,
   chosen: Sequence[families.Family] = families.FAMILIES,
 ) -> Callable[..., Runs]:
@@ -48,22 +48,21 @@ def runner(
 
   Args:
     make: from a learning rate to an optimizer.
-    predicts: whether ``predict_gradients()`` goes before it.
+    predict: makes the predictor that goes before it; ``None`` for none.
     budget: true gradients per run.
     chosen: the families that the problems are of.
   """
 
   def optimizer(rate):
     base = make(rate)
-    if not predicts:
-      return base
-    return optax.chain(optax_predict.predict_gradients(), base)
+    return base if predict is None else optax.chain(predict(), base)
 
-  def step(x, state, gradient, rate):
-    tx = optimizer(rate)
-    updates, state = tx.update(gradient, state, x)
+  def step(x, state, value, gradient, rate):
+    tx = optax.with_extra_args_support(optimizer(rate))
+    # For a horizon that looks at losses; the default does not.
+    updates, state = tx.update(gradient, state, x, value=value)
     x = optax.apply_updates(x, updates)
-    if predicts:
+    if predict is not None:
       x, state = optax_predict.fast_forward(tx, x, state)
     return x, state
 
@@ -74,12 +73,12 @@ def runner(
     def body(carry, call):
       x, state = carry
       value, gradient = families.value_and_grad(chosen, x, data, call)
-      return jax.vmap(step)(x, state, gradient, rates), value
+      return jax.vmap(step)(x, state, value, gradient, rates), value
 
     calls = jnp.arange(budget)
     carry, values = jax.lax.scan(body, (x, state), calls)
     predicted = jnp.zeros(x.shape[0], int)
-    if predicts:
+    if predict is not None:
       stats = jax.vmap(optax_predict.get_stats)(carry[1])
       predicted = stats.predicted_steps
     return values, predicted, jax.vmap(_is_finite)(carry)

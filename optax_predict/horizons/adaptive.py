@@ -78,7 +78,8 @@ def adaptive(
       careful.
     max_steps: longest window, in optimizer steps, at least 1.
     max_growth: a window stops after an update that is longer than this many
-      times the update from the last true gradient; at least 1.
+      times the update from the last true gradient, and where it has led more
+      than this many times as far as the last one; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this; above 0.
 

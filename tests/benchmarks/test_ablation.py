@@ -1,5 +1,5 @@
 import json
-import statistics
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import ablation
 from benchmarks import ablation_runs
-from benchmarks import running
-from benchmarks import tasks
+from benchmarks.reliability import comparing
+from benchmarks.reliability import families
 import optax_predict
 
 
@@ -20,12 +20,15 @@ def test_the_docs_hold_the_table_of_the_json():
   assert ablation.fill(page, found) == page
 
 
-def test_cells_in_the_json_are_of_tuning_tasks():
+def test_published_runs_are_of_every_setting_and_not_of_the_published_seed():
   found = json.loads(ablation.RESULTS.read_text())
-  for key, cell in found["cells"].items():
-    name, _ = key.rsplit("/", 1)
-    assert name in tasks.names("tuning")
-    assert set(cell["counts"]) <= set(ablation_runs.SETTINGS)
+  assert tuple(found["bases"]) == ablation_runs.BASES
+  for cells in found["bases"].values():
+    assert list(cells) == list(ablation_runs.SETTINGS)
+    assert all(cell["runs"] >= 200 for cell in cells.values())
+  published = ablation.DOCS.parent / "reliability.json"
+  size = json.loads(published.read_text())["size"]
+  assert found["size"]["seed"] == ablation_runs.SIZE.seed != size["seed"]
 
 
 def test_every_setting_can_be_built():
@@ -33,13 +36,19 @@ def test_every_setting_can_be_built():
   for name, make in ablation_runs.SETTINGS.items():
     leaves = jax.tree.leaves(make().init(jnp.zeros(17)))
     buffers[name] = sum(leaf.shape == (17,) for leaf in leaves)
-  assert len(buffers) == 22
+  assert len(buffers) == 29
   assert buffers["memory=20"] - buffers["memory=3"] == 2 * (20 - 3)
   assert buffers["default"] - buffers["memory=5"] == 2 * (10 - 5)
 
 
-def cell(base, **counts):
-  return {"rate": 1.0, "levels": [0.0] * 3, "base": base, "counts": counts}
+def cell(ratio, harmed=0, lost=0):
+  return {
+    "log_ratio": math.log(ratio),
+    "counted": 10,
+    "harmed": harmed,
+    "lost": lost,
+    "runs": 5,
+  }
 
 
 FOUND = {
@@ -48,95 +57,64 @@ FOUND = {
     "optax_predict": "1.2",
     "versions": {"jax": "3.4"},
   },
-  "cells": {
-    "one/sgd": cell([10, 20, 30], default=[5, 40, 10]),
-    "one/adam": cell([100, 100, 100], default=[None, 108, 1]),
-    "two/sgd": cell([10, 10, 10], default=[None, None, 1]),
+  "size": {"problems": 5, "seed": 7},
+  "bases": {
+    "sgd": {"default": cell(0.25), "memory=3": cell(1.0, 3, 2)},
+    "adam": {"default": cell(1.0, 1), "memory=3": cell(1.0)},
   },
 }
 
 
-def test_ratios_are_of_medians_and_no_more_than_two():
-  assert ablation.ratios(FOUND, "default") == [0.5, 1.08, 2.0]
-  assert ablation.ratios(FOUND, "default", "sgd") == [0.5, 2.0]
-  assert ablation.ratios(FOUND, "memory=3") == []
-
-
 def test_the_table_by_hand():
-  overall = statistics.geometric_mean([0.5, 1.08, 2.0])
-  line = f"| default | **{overall:.2f}** | 1.00 |  | 1.08 | 2 | 3 |"
-  assert line in ablation.text(FOUND).splitlines()
+  lines = ablation.text(FOUND).splitlines()
+  assert "| default | **0.500** | 0.250 | 1.000 | 5.0% | 0 |" in lines
+  assert "| memory=3 | **1.000** | 1.000 | 1.000 | 15.0% | 2 |" in lines
+  assert "10 runs per line: 5 problems of seed 7" in lines[-1]
   page = "before\n<!-- ablation -->\nold\n<!-- /ablation -->\nafter\n"
   filled = ablation.fill(page, FOUND)
-  assert line in filled and "old" not in filled
+  assert lines[2] in filled and "old" not in filled
   assert filled.startswith("before\n") and filled.endswith("\nafter\n")
   assert ablation.fill(filled, FOUND) == filled
 
 
-_SCALES = np.array([1.0, 0.3, 0.1], np.float32)
+def test_the_figure_is_drawn(tmp_path):
+  ablation.draw(FOUND, tmp_path / "memory.png")
+  assert (tmp_path / "memory.png").stat().st_size > 10_000
 
 
-@pytest.fixture(name="problem")
-def _problem():
-  task = tasks.Task(
-    "tiny",
-    "tests",
-    lambda seed: jnp.ones(3) * (1 + seed),
-    lambda x: 0.5 * jnp.sum(_SCALES * x**2),
-    40,
-    "tuning",
+def test_summary_by_hand():
+  ratios = {"0.1": [9.0] * 3, "0.01": [0.5, 1.2, math.nan]}
+  rate = {"lost": [4], "predicted_steps": [1, 2, 3]}
+  half = rate | {"ratios": ratios | {"0.001": [1.0, math.inf, 1.0]}}
+  whole = rate | {"ratios": ratios | {"0.001": [2.0] * 3}}
+  found = ablation_runs.summary({"a": half, "b": whole})
+  logs = np.log([0.5, 1.2, 1, 2, 1, 0.5, 1.2, 2, 2, 2])
+  np.testing.assert_allclose(found["log_ratio"], np.mean(logs))
+  assert found["counted"] == 10 and found["harmed"] == 6
+  assert found["lost"] == 2 and found["runs"] == 6
+
+
+def test_a_setting_runs_in_closed_loop():
+  size = comparing.Size(
+    count=2, horizon=30, grid=(0.1, 1.0), chosen=families.named(("quadratic",))
   )
-  return running.Problem(task)
+  names = ["forecaster momentum", "memory=2"]
+  found = ablation_runs.measure("sgd", names, size)
+  assert list(found) == names
+  assert all(each["runs"] == 4 for each in found.values())
+  assert found["memory=2"]["log_ratio"] < math.log(0.9)
+  assert found["memory=2"]["lost"] == 0
 
 
-def test_a_cell_is_run_once_and_goes_on(problem, monkeypatch, tmp_path):
-  monkeypatch.setattr(ablation_runs, "_problem", lambda name: problem)
-  setting = "forecaster momentum"
-  found, saved = {"cells": {}}, []
-
-  def run(settings):
-    ablation_runs.run_cell(
-      found, "tiny", "sgd", settings, lambda x: saved.append(str(x))
-    )
-
-  run([setting])
-  counted = found["cells"]["tiny/sgd"]
-  assert len(counted["counts"][setting]) == len(counted["base"]) == 3
-  # The base's own count, with its run repeated here.
-  for seed, (level, count) in enumerate(
-    zip(counted["levels"], counted["base"], strict=True)
-  ):
-    x, n = np.ones(3) * (1 + seed), 1
-    while 0.5 * np.sum(_SCALES * x**2) > level:
-      x, n = x - counted["rate"] * _SCALES * x, n + 1
-    assert abs(n - count) <= 1
-  run([setting])
-  assert len(saved) == 1
-  file = tmp_path / "ablation.json"
-  ablation._save(file, found)
-  assert json.loads(file.read_text()) == found
-
-
-def test_a_run_ends_at_the_level_or_after_the_most(problem):
-  run = lambda level, most: ablation_runs.count(  # noqa: E731
-    problem, "forecaster momentum", "sgd", 0.5, 0, level, most
-  )
-  start = float(problem.value_and_grad(problem.start(0))[0])
-  assert run(start, 40) == 1
-  reached = run(0.01 * start, 40)
-  assert 2 < reached < 40
-  assert run(0.01 * start, reached) == reached
-  assert run(0.01 * start, reached - 1) is None
-  assert run(-1.0, 5) is None
-
-
-def test_none_lifts_a_limit(monkeypatch):
+@pytest.mark.parametrize("option", ["max_growth", "max_expected_error"])
+def test_none_lifts_a_limit(monkeypatch, option):
   given = {}
   monkeypatch.setattr(
     optax_predict,
     "predict_gradients",
     lambda forecaster=None, horizon=None: given.update(horizon=horizon),
   )
-  ablation_runs.SETTINGS["max_growth=none"]()
-  assert given["horizon"].max_growth is None
-  assert given["horizon"].max_expected_error is not None
+  ablation_runs.SETTINGS[f"{option}=none"]()
+  limits = given["horizon"].max_growth, given["horizon"].max_expected_error
+  assert (limits[0] is None) == (option == "max_growth")
+  assert (limits[1] is None) == (option == "max_expected_error")
