@@ -1,6 +1,5 @@
 """The original component's operations, as pure functions on one state."""
 
-import math
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import optax
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _limits
 from optax_predict import _scoring
 from optax_predict import forecasters
 from optax_predict import horizons
@@ -85,7 +85,6 @@ def gradient_predictor(
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
   has_limits = (horizon.max_growth, horizon.max_expected_error) != (None, None)
   is_bounded = horizon.max_growth is not None
-  growth = horizon.max_growth if is_bounded else math.inf
   keeps_anchor = forecaster.needs_params or has_limits
   corrects = not (
     isinstance(correction_weight, (int, float)) and correction_weight == 0
@@ -157,33 +156,8 @@ def gradient_predictor(
     projection = forecaster.project(state.gradient_history, moved)
     return moved._replace(projection=projection)
 
-  def excess_of(norm, error, state):
-    """How far a window that went wrong has led; 0 anywhere else."""
-    if not is_bounded:
-      return jnp.zeros_like(norm)
-    longest = growth * state.gradient_norm
-    is_after = (error.window_steps > 0) | (state.excess > 0)
-    ratio = norm / jnp.where(longest > 0, longest, 1)
-    is_longer = is_after & (longest > 0) & (ratio > 1)
-    return jnp.where(is_longer, _finite(ratio) - 1, 0)
-
-  def reach_of(moved, state):
-    """How far the next window may lead; parameters at rest say nothing."""
-    if not is_bounded:
-      return None
-    reach = _finite(growth * moved.distance)
-    return jnp.where(moved.distance > 0, reach, state.reach)
-
   def limit_gradient(gradients, state):
-    if not is_bounded:
-      return gradients
-    scale = 1 / (1 + state.excess)
-    return jax.tree.map(
-      lambda g: (_base.widen(g) * scale.astype(_base.wide_dtype(g))).astype(
-        g.dtype
-      ),
-      gradients,
-    )
+    return gradients if not is_bounded else _limits.shortened(gradients, state)
 
   def record_gradient(gradients, state, params=None, *, value=None):
     _checks.check_gradients(gradients)
@@ -202,7 +176,7 @@ def gradient_predictor(
         gradients, forecast.gradients, state, value
       )
       steps, horizon_state = horizon.update(error, state.horizon_state)
-      excess = excess_of(size, error, state)
+      excess = _limits.excess(horizon, size, error, state)
       return state._replace(
         history_size=jnp.minimum(
           state.history_size + 1, forecaster.history_size
@@ -212,7 +186,7 @@ def gradient_predictor(
         elapsed_steps=jnp.ones([], jnp.int32),
         gradient_norm=size / (1 + excess),
         excess=excess,
-        reach=reach_of(moved, state),
+        reach=_limits.reach(horizon, moved.distance, state),
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
           gradients, history, located, forecast
@@ -246,18 +220,13 @@ def gradient_predictor(
     )
     expected_error = _known_error(gradients, expected_error)
     is_finite = jnp.isfinite(expected_error)
-    ends = ~is_finite
-    if is_bounded:
-      ends |= moved.distance > state.reach
-    if horizon.max_expected_error is not None:
-      ends |= expected_error > horizon.max_expected_error * state.gradient_norm
-    distance: Any = _finite(moved.distance) if keeps_anchor else None
+    ends = ~is_finite | _limits.is_too_far(
+      horizon, moved.distance, expected_error, state
+    )
+    distance: Any = _limits.finite(moved.distance) if keeps_anchor else None
     longest_update = state.longest_update
     if has_limits:
-      # The first predicted step sees the true gradient's whole update.
-      longest_update = jnp.where(
-        state.elapsed_steps <= 1, _finite(growth * distance), longest_update
-      )
+      longest_update = _limits.longest_update(horizon, distance, state)
     return state._replace(
       longest_update=longest_update,
       distance=distance,
@@ -288,25 +257,19 @@ def gradient_predictor(
     )
     expected_error = _known_error(gradients, expected_error)
     is_finite = jnp.isfinite(expected_error)
-    is_unsure = jnp.zeros([], bool)
-    if is_bounded:
-      is_unsure |= moved.distance > state.reach
-    if horizon.max_expected_error is not None:
-      tolerated = horizon.max_expected_error * state.gradient_norm
-      is_unsure |= expected_error > tolerated
+    is_unsure = _limits.is_too_far(
+      horizon, moved.distance, expected_error, state
+    )
     scale = jnp.ones_like(state.gradient_norm)
     is_too_long = jnp.zeros([], bool)
     longest_update = state.longest_update
-    distance: Any = _finite(moved.distance) if keeps_anchor else None
+    distance: Any = _limits.finite(moved.distance) if keeps_anchor else None
     if has_limits:
-      # The first predicted step sees the true gradient's whole update. Later,
-      # no update is shorter than the distance it added.
-      longest_update = jnp.where(
-        state.elapsed_steps <= 1, _finite(growth * distance), longest_update
-      )
+      longest_update = _limits.longest_update(horizon, distance, state)
+      # No update is shorter than the distance it added.
       is_too_long = distance - state.distance > longest_update
       if not may_refuse:
-        longest = growth * state.gradient_norm
+        longest = _limits.growth(horizon) * state.gradient_norm
         size = _base.norm(gradients)
         scale = jnp.where(size > longest, longest / size, scale)
         is_too_long |= scale < 1
@@ -396,9 +359,3 @@ def _scale(scale, tree):
 def _add(count, condition):
   """Counts up, where the condition holds, to the largest number at most."""
   return jnp.where(condition, optax.safe_increment(count), count)
-
-
-def _finite(x):
-  """The nearest finite number; a NaN is as large as can be."""
-  largest = jnp.finfo(x.dtype).max
-  return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)

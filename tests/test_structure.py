@@ -15,7 +15,7 @@ LAYERS = [
   {"_base"},
   {"forecasters", "horizons"},
   {"_state"},
-  {"_opt_state", "_scoring"},
+  {"_limits", "_opt_state", "_scoring"},
   {"_predictor"},
   {"_transform"},
   {"_skipping"},

@@ -1,0 +1,86 @@
+"""What keeps a window, and a gradient after it, from leading too far.
+
+``state`` is a ``PredictState`` throughout.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict import _base
+
+
+def growth(horizon: _base.Horizon) -> float:
+  """``max_growth``, infinite where the horizon sets no limit."""
+  return math.inf if horizon.max_growth is None else horizon.max_growth
+
+
+def finite(x: jax.Array) -> jax.Array:
+  """The nearest finite number; a NaN is as large as can be."""
+  largest = jnp.finfo(x.dtype).max
+  return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)
+
+
+def excess(
+  horizon: _base.Horizon,
+  norm: jax.Array,
+  error: _base.ForecastError,
+  state: Any,
+) -> jax.Array:
+  """By what share a gradient after a window is too long; 0 anywhere else."""
+  if horizon.max_growth is None:
+    return jnp.zeros_like(norm)
+  longest = horizon.max_growth * state.gradient_norm
+  is_after = (error.window_steps > 0) | (state.excess > 0)
+  ratio = norm / jnp.where(longest > 0, longest, 1)
+  is_longer = is_after & (longest > 0) & (ratio > 1)
+  return jnp.where(is_longer, finite(ratio) - 1, 0)
+
+
+def shortened(gradients: Any, state: Any) -> Any:
+  """A true gradient without its excess."""
+  scale = 1 / (1 + state.excess)
+  return jax.tree.map(
+    lambda g: (_base.widen(g) * scale.astype(_base.wide_dtype(g))).astype(
+      g.dtype
+    ),
+    gradients,
+  )
+
+
+def reach(
+  horizon: _base.Horizon, distance: Any, state: Any
+) -> jax.Array | None:
+  """How far the next window may lead; parameters at rest say nothing."""
+  if horizon.max_growth is None:
+    return None
+  longest = finite(horizon.max_growth * distance)
+  return jnp.where(distance > 0, longest, state.reach)
+
+
+def is_too_far(
+  horizon: _base.Horizon,
+  distance: Any,
+  expected_error: jax.Array,
+  state: Any,
+) -> jax.Array:
+  """Whether a forecast here is beyond what the horizon trusts."""
+  found = jnp.zeros([], bool)
+  if horizon.max_growth is not None:
+    found |= distance > state.reach
+  if horizon.max_expected_error is not None:
+    found |= expected_error > horizon.max_expected_error * state.gradient_norm
+  return found
+
+
+def longest_update(
+  horizon: _base.Horizon, distance: jax.Array, state: Any
+) -> jax.Array:
+  """The first predicted step sees the true gradient's whole update."""
+  return jnp.where(
+    state.elapsed_steps <= 1,
+    finite(growth(horizon) * distance),
+    state.longest_update,
+  )
