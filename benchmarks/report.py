@@ -180,7 +180,51 @@ def _headline(summary: dict) -> str:
       f" rate (worst {number(worst_drop_in.ratio)}, {worst_drop_in.task});"
       f" {len(found)} tasks."
     )
-  return "\n".join(lines) + "\n"
+  lines += [_headline_line_search(summary), _headline_solved(summary)]
+  lines += [_headline_harm(summary)]
+  return "\n".join(filter(None, lines)) + "\n"
+
+
+def _headline_line_search(summary: dict) -> str:
+  keep = lambda name, task: analysis.group(name, task) in _HEADLINE  # noqa: E731
+  parts = []
+  for base in analysis.BASES:
+    ours, other = (f"{base}+predict", "tuned"), ("scipy_lbfgs", "tuned")
+    found = analysis.compare(summary, ours, other, _MIDDLE, keep)
+    if found:
+      ahead = sum(c.ratio < 1 for c in found)
+      median = number(analysis.median(found))
+      parts.append(f"{median} with {base} (ahead in {ahead} of {len(found)})")
+  return f"- **L-BFGS-B's evaluations**: {', '.join(parts)}." if parts else ""
+
+
+def _headline_solved(summary: dict) -> str:
+  parts, tried = [], 0
+  shown = [
+    name for base in analysis.BASES for name in (base, f"{base}+predict")
+  ]
+  for method in [*shown, *opponents.LINE_SEARCH]:
+    done, tried = analysis.solved(summary, method, "tuned", _MIDDLE, _HEADLINE)
+    if tried:
+      parts.append(f"{method} {done}")
+  return f"- **Solved**, of {tried}: {', '.join(parts)}." if parts else ""
+
+
+def _headline_harm(summary: dict) -> str:
+  parts = []
+  for mode in analysis.MODES:
+    ratios = [
+      c.ratio
+      for base in analysis.BASES
+      for c in analysis.against_base(summary, base, mode, _MIDDLE, _HEADLINE)
+    ]
+    harmed = sum(r > analysis.HARM for r in ratios)
+    still = sum(abs(r - 1) <= analysis.NOTHING for r in ratios)
+    parts.append(
+      f"{_MODE_NAMES[mode]}, harm in {harmed} and nothing in {still} of"
+      f" {len(ratios)} pairs of a task and an optimizer"
+    )
+  return f"- **Harm**, above {analysis.HARM}: {'; '.join(parts)}. Named below."
 
 
 def _figures(folder: pathlib.Path, prefix: str) -> str:

@@ -1,5 +1,8 @@
 """Fewer true gradients for the optax optimizer you already have."""
 
+import importlib
+from typing import Any
+
 from optax_predict import forecasters
 from optax_predict import horizons
 from optax_predict import monitoring
@@ -21,6 +24,14 @@ from optax_predict._state import PredictState
 from optax_predict._transform import predict_gradients
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+  # flax is optional, and slow to import.
+  if name == "nnx":
+    return importlib.import_module("optax_predict.nnx")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
   "Forecast",

@@ -46,8 +46,10 @@ def check_number(
 def check_instance(name: str, value: Any, kind: type, how: str) -> None:
   """Raises a TypeError unless ``value`` is a ``kind``; ``how`` is the remedy."""
   if not isinstance(value, kind):
+    got = type(value).__name__ if hasattr(value, "_fields") else repr(value)
     raise TypeError(
-      f"{name} must be a {kind.__name__}, got {value!r}. Build one with {how}."
+      f"{name} must be a {kind.__name__}, got {got}. Build one with {how}, and"
+      f" pass it as {name}=."
     )
 
 
@@ -152,15 +154,22 @@ def check_state(state: Any, expected: Any) -> None:
         )
 
 
-def check_optimizer(tx: Any) -> None:
+def check_optimizer(name: str, tx: Any, how: str) -> None:
   """Raises a TypeError unless ``tx`` has optax's ``init`` and ``update``."""
   if not callable(getattr(tx, "init", None)) or not callable(
     getattr(tx, "update", None)
   ):
     raise TypeError(
-      "tx must be the optimizer, such as optax.chain("
-      f"optax_predict.predict_gradients(), ...), got {type(tx).__name__}. Call"
-      " fast_forward(tx, params, opt_state)."
+      f"{name} must be the optimizer, an optax.GradientTransformation, got"
+      f" {type(tx).__name__}. Call {how}."
+    )
+
+
+def check_callable(name: str, value: Any, how: str) -> None:
+  """Raises a TypeError unless ``value`` can be called."""
+  if not callable(value):
+    raise TypeError(
+      f"{name} must be a function, got {type(value).__name__}. Call {how}."
     )
 
 

@@ -41,7 +41,8 @@ def fast_forward(
 
   Returns:
     ``(params, opt_state)`` after the window, of the same structure, shapes and
-    dtypes. Nothing changes when a true gradient is due at once.
+    dtypes. Nothing changes when a true gradient is due at once. No loss was
+    evaluated at these parameters: the next call's is theirs.
 
   Raises:
     TypeError: if ``tx`` is no optimizer.
@@ -67,7 +68,7 @@ def fast_forward(
     >>> int(stats.computed_steps), bool(stats.predicted_steps > 60)
     (20, True)
   """
-  _checks.check_optimizer(tx)
+  _checks.check_optimizer("tx", tx, "fast_forward(tx, params, opt_state)")
   _checks.check_present("params", params)
   _opt_state.predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)

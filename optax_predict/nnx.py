@@ -52,12 +52,13 @@ def fast_forward(
       optimizers that need them: ``value=loss`` stands for the last known loss.
 
   Raises:
+    TypeError: if ``optimizer`` is no ``nnx.Optimizer``.
     ValueError: if the optimizer's state holds no ``PredictState``.
 
   Examples:
     >>> from flax import nnx
     >>> import jax.numpy as jnp, optax
-    >>> import optax_predict, optax_predict.nnx
+    >>> import optax_predict
     >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     >>> tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(0.1))
     >>> optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
@@ -76,6 +77,11 @@ def fast_forward(
     >>> print(stats.computed_steps, stats.predicted_steps > 40)
     20 True
   """
+  if not isinstance(optimizer, nnx.Optimizer):
+    raise TypeError(
+      f"optimizer must be an nnx.Optimizer, got {type(optimizer).__name__}."
+      " Call fast_forward(optimizer, model)."
+    )
   params = _pure(nnx.state(model, optimizer.wrt))
   opt_state = _pure(optimizer.opt_state)
   before = _opt_state.get_stats(opt_state).total_steps

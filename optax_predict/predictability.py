@@ -79,7 +79,7 @@ def measure(
   Raises:
     ValueError: if ``steps`` or ``horizons`` are too small, if there are fewer
       batches than steps, or if the optimizer predicts already.
-    TypeError: if a forecaster is something else.
+    TypeError: if a forecaster, the loss or the optimizer is something else.
 
   Examples:
     >>> import jax.numpy as jnp, optax
@@ -94,6 +94,9 @@ def measure(
     >>> bool(report.expect().saving > 0.5)
     True
   """
+  how = "measure(loss_fn, params, optimizer)"
+  _checks.check_callable("loss_fn", loss_fn, how)
+  _checks.check_optimizer("optimizer", optimizer, how)
   _checks.check_count("steps", steps, 3)
   run = _Run(loss_fn, params, optimizer, batches, has_aux)
   report = backtest(

@@ -107,7 +107,7 @@ MISTAKES = {
   ),
   "a horizon where the forecaster goes": (
     lambda: optax_predict.predict_gradients(horizons.adaptive()),
-    "forecaster must be a Forecaster, got Horizon",
+    "forecaster must be a Forecaster, got Horizon..*pass it as forecaster=",
   ),
   "parameters of another dtype than at init": (
     lambda: optimizer().update(
@@ -132,6 +132,16 @@ MISTAKES = {
   "no optimizer": (
     lambda: optax_predict.fast_forward(params(), params(), in_a_window()),
     "tx must be the optimizer.*got dict.*fast_forward\\(tx, params, opt_state",
+  ),
+  "arguments of measure in another order": (
+    lambda: optax_predict.predictability.measure(
+      params(), loss_fn, optax.sgd(0.1)
+    ),
+    "loss_fn must be a function, got dict.*measure.loss_fn, params, optimizer",
+  ),
+  "a rate for the optimizer": (
+    lambda: optax_predict.predictability.measure(loss_fn, params(), 0.1),
+    "optimizer must be the optimizer.*got float.*measure",
   ),
   "memory injected as a hyperparameter": (
     lambda: optax.inject_hyperparams(

@@ -185,7 +185,9 @@ def _draw(axis, summary):
       )
   axis.set_title(summary["task"], fontsize=9)
   axis.set_xlabel("true gradients")
-  axis.set_ylabel("loss")
+  axis.set_ylabel(
+    "loss, averaged" if summary["is_noisy"] else "lowest loss so far"
+  )
   axis.legend(fontsize=8)
   axis.grid(alpha=0.3)
 
