@@ -5,6 +5,7 @@
 With --strip, outputs and counts are removed from the files instead.
 """
 
+from concurrent import futures
 import pathlib
 import sys
 import time
@@ -48,9 +49,10 @@ def main(arguments: list[str]) -> None:
   unknown = set(names) - {path.stem for path in paths}
   if unknown or not paths:
     raise SystemExit(f"no notebooks {sorted(unknown)} in {FOLDER.name}/")
-  for path in paths:
-    if not names or path.stem in names:
-      act(path)
+  chosen = [path for path in paths if not names or path.stem in names]
+  # Kernels are processes of their own: two cores, two notebooks.
+  with futures.ThreadPoolExecutor(2) as pool:
+    list(pool.map(act, chosen))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def bars(folder: pathlib.Path, summary: dict) -> None:
     one.set_xlim(left=0.9)
     one.grid(axis="x", alpha=0.3)
   axes[0].set_yticks(place, list(tasks), fontsize=8)
-  axes[0].invert_yaxis()
+  axes[0].set_ylim(len(tasks) - 0.4, -0.6)
   handles, labels = axes[0].get_legend_handles_labels()
   figure.legend(handles, labels, loc="outside upper center", ncols=3)
   _finish(figure, folder / "evaluations.png")
@@ -165,26 +165,39 @@ def savings(folder: pathlib.Path, summary: dict) -> None:
   _finish(figure, folder / "savings.png")
 
 
+def _by_batch(name: str) -> tuple[str, int]:
+  task, batch = name.rsplit("@", 1)
+  return task, int(batch)
+
+
 def _cells(summary: dict, base: str, mode: str):
-  """Batch size rows of the regime map: shares and savings by quarter."""
-  labels, shares, savings = [], [], []
-  for name, task in summary["noisy"].items():
-    found = analysis.noisy(task, base, mode)
-    if found is not None:
-      labels.append(name.removeprefix("noisy/"))
-      shares.append(found.share)
-      savings.append([min(s, 2.0) for s in found.saving])
-  return labels, np.array(shares), np.array(savings)
+  """Batch size rows of the regime map: shares and savings by quarter.
+
+  A row of NaN is of a base that was not run there.
+  """
+  shares, savings = [], []
+  for name in sorted(summary["noisy"], key=_by_batch):
+    found = analysis.noisy(summary["noisy"][name], base, mode)
+    unknown = [math.nan] * 4
+    shares.append(found.share if found else unknown)
+    savings.append([min(s, 2.0) for s in found.saving] if found else unknown)
+  return np.array(shares), np.array(savings)
 
 
 def regime_map(folder: pathlib.Path, summary: dict) -> None:
   """Batch size x progress: share of predicted steps, and true gradients."""
-  bases = [b for b in analysis.BASES if _cells(summary, b, "drop_in")[0]]
+  names = sorted(summary["noisy"], key=_by_batch)
+  labels = [name.removeprefix("noisy/") for name in names]
+  bases = [
+    base
+    for base in analysis.BASES
+    if np.isfinite(_cells(summary, base, "drop_in")[0]).any()
+  ]
   if not bases:
     return
   figure, axes = _subplots(2, len(bases), 4.6 * len(bases), 8, sharey=False)
   for column, base in enumerate(bases):
-    labels, shares, savings = _cells(summary, base, "drop_in")
+    shares, savings = _cells(summary, base, "drop_in")
     for one, values, cmap, limits, title in (
       (axes[0, column], shares, "Blues", (0, 1), "share predicted"),
       (axes[1, column], savings, "RdYlGn_r", (0, 2), "gradients / base"),
@@ -193,7 +206,8 @@ def regime_map(folder: pathlib.Path, summary: dict) -> None:
         values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto"
       )
       for (y, x), value in np.ndenumerate(values):
-        one.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8)
+        label = "" if math.isnan(value) else f"{value:.2f}"
+        one.text(x, y, label, ha="center", va="center", fontsize=8)
       one.set_xticks(range(4), ["25 %", "50 %", "75 %", "100 %"])
       one.set_yticks(range(len(labels)), labels if column == 0 else [])
       one.set(title=f"{base}: {title}", xlabel="progress")

@@ -8,6 +8,7 @@ A quoted number stands between two comments that a reader does not see:
 README.md` fills them in, and a test fails when a file and the JSON disagree.
 """
 
+import itertools
 import re
 
 from benchmarks import analysis
@@ -22,33 +23,46 @@ _TAU = targets.TAUS[1]
 
 def values(summary: dict) -> dict[str, str]:
   """Key -> text. Ratios are true gradients over the tuned base's, to 1e-3."""
-  found = {"tasks": str(len(summary["tasks"]))}
-  for base in analysis.BASES:
+  found = {}
+  for group, base in itertools.product(_GROUPS, analysis.BASES):
     for mode in analysis.MODES:
-      compared = analysis.against_base(summary, base, mode, _TAU, _GROUPS)
+      compared = analysis.against_base(summary, base, mode, _TAU, (group,))
       if compared:
+        key = f"{group}.{base}.{mode}"
         ratios = [c.ratio for c in compared]
-        median, worst = analysis.median(compared), max(ratios)
-        harmed = sum(r > analysis.HARM for r in ratios)
+        median = analysis.median(compared)
         found |= {
-          f"{base}.{mode}.median": report.number(median),
-          f"{base}.{mode}.saving": f"{1 - median:.0%}",
-          f"{base}.{mode}.worst": report.number(worst),
-          f"{base}.{mode}.harmed": str(harmed),
-          f"{base}.{mode}.tasks": str(len(ratios)),
+          f"{key}.median": report.number(median),
+          f"{key}.saving": f"{1 - median:.0%}",
+          f"{key}.worst": report.number(max(ratios)),
+          f"{key}.harmed": str(sum(r > analysis.HARM for r in ratios)),
+          f"{key}.tasks": str(len(ratios)),
         }
-    for other in opponents.LINE_SEARCH:
-      compared = analysis.compare(
-        summary,
-        (f"{base}+predict", "tuned"),
-        (other, "tuned"),
-        _TAU,
-        lambda name, task: analysis.group(name, task) in _GROUPS,
-      )
-      if compared:
-        found[f"{base}.{other}.median"] = report.number(
-          analysis.median(compared)
-        )
+    found |= _against_line_searches(summary, group, base)
+  for group, mode in itertools.product(_GROUPS, analysis.MODES):
+    pairs = [
+      compared.ratio
+      for base in analysis.BASES
+      for compared in analysis.against_base(summary, base, mode, _TAU, (group,))
+    ]
+    found[f"{group}.{mode}.harmed"] = str(sum(r > analysis.HARM for r in pairs))
+    found[f"{group}.{mode}.pairs"] = str(len(pairs))
+  return found
+
+
+def _against_line_searches(summary, group, base):
+  found = {}
+  for other in opponents.LINE_SEARCH:
+    compared = analysis.compare(
+      summary,
+      (f"{base}+predict", "tuned"),
+      (other, "tuned"),
+      _TAU,
+      lambda name, task: analysis.group(name, task) == group,
+    )
+    if compared:
+      median = analysis.median(compared)
+      found[f"{group}.{base}.{other}.median"] = report.number(median)
   return found
 
 

@@ -1,5 +1,6 @@
 """RESULTS.md from the summary; every number in it is computed here."""
 
+import itertools
 import math
 import pathlib
 import statistics
@@ -165,28 +166,33 @@ def _noisy(summary: dict) -> str:
 def _headline(summary: dict) -> str:
   """The claim in plain words, from the same numbers as the tables."""
   lines = []
-  for base in analysis.BASES:
-    found = analysis.against_base(summary, base, "tuned", _MIDDLE, _HEADLINE)
-    drop_in = analysis.against_base(
-      summary, base, "drop_in", _MIDDLE, _HEADLINE
-    )
-    if not found or not drop_in:
-      continue
-    worst, worst_drop_in = analysis.worst(found), analysis.worst(drop_in)
-    lines.append(
-      f"- **{base}**: median {number(analysis.median(found))} at its own"
-      f" best rate (worst {number(worst.ratio)}, {worst.task}),"
-      f" {number(analysis.median(drop_in))} dropped in at the base's best"
-      f" rate (worst {number(worst_drop_in.ratio)}, {worst_drop_in.task});"
-      f" {len(found)} tasks."
-    )
-  lines += [_headline_line_search(summary), _headline_solved(summary)]
-  lines += [_headline_harm(summary)]
-  return "\n".join(filter(None, lines)) + "\n"
+  for group in _HEADLINE:
+    parts = [
+      *(_headline_base(summary, base, group) for base in analysis.BASES),
+      _headline_line_search(summary, group),
+      _headline_solved(summary, group),
+      _headline_harm(summary, group),
+    ]
+    if any(parts):
+      lines += [f"### {GROUPS[group]}, in short\n", *filter(None, parts), ""]
+  return "\n".join(lines) + "\n"
 
 
-def _headline_line_search(summary: dict) -> str:
-  keep = lambda name, task: analysis.group(name, task) in _HEADLINE  # noqa: E731
+def _headline_base(summary: dict, base: str, group: str) -> str:
+  parts = []
+  for mode in analysis.MODES:
+    found = analysis.against_base(summary, base, mode, _MIDDLE, (group,))
+    if found:
+      worst, median = analysis.worst(found), number(analysis.median(found))
+      parts.append(
+        f"median {median} {_MODE_NAMES[mode]} (worst {number(worst.ratio)},"
+        f" {worst.task}; {len(found)} tasks)"
+      )
+  return f"- **{base}**: {'; '.join(parts)}." if parts else ""
+
+
+def _headline_line_search(summary: dict, group: str) -> str:
+  keep = lambda name, task: analysis.group(name, task) == group  # noqa: E731
   parts = []
   for base in analysis.BASES:
     ours, other = (f"{base}+predict", "tuned"), ("scipy_lbfgs", "tuned")
@@ -198,32 +204,34 @@ def _headline_line_search(summary: dict) -> str:
   return f"- **L-BFGS-B's evaluations**: {', '.join(parts)}." if parts else ""
 
 
-def _headline_solved(summary: dict) -> str:
+def _headline_solved(summary: dict, group: str) -> str:
   parts, tried = [], 0
-  shown = [
-    name for base in analysis.BASES for name in (base, f"{base}+predict")
-  ]
-  for method in [*shown, *opponents.LINE_SEARCH]:
-    done, tried = analysis.solved(summary, method, "tuned", _MIDDLE, _HEADLINE)
-    if tried:
+  pairs = [(base, f"{base}+predict") for base in analysis.BASES]
+  for method in [*itertools.chain(*pairs), *opponents.LINE_SEARCH]:
+    done, most = analysis.solved(summary, method, "tuned", _MIDDLE, (group,))
+    if most:
       parts.append(f"{method} {done}")
+      tried = max(tried, most)
   return f"- **Solved**, of {tried}: {', '.join(parts)}." if parts else ""
 
 
-def _headline_harm(summary: dict) -> str:
+def _headline_harm(summary: dict, group: str) -> str:
   parts = []
   for mode in analysis.MODES:
     ratios = [
       c.ratio
       for base in analysis.BASES
-      for c in analysis.against_base(summary, base, mode, _MIDDLE, _HEADLINE)
+      for c in analysis.against_base(summary, base, mode, _MIDDLE, (group,))
     ]
-    harmed = sum(r > analysis.HARM for r in ratios)
-    still = sum(abs(r - 1) <= analysis.NOTHING for r in ratios)
-    parts.append(
-      f"{_MODE_NAMES[mode]}, harm in {harmed} and nothing in {still} of"
-      f" {len(ratios)} pairs of a task and an optimizer"
-    )
+    if ratios:
+      harmed = sum(r > analysis.HARM for r in ratios)
+      still = sum(abs(r - 1) <= analysis.NOTHING for r in ratios)
+      parts.append(
+        f"{_MODE_NAMES[mode]}, harm in {harmed} and nothing in {still} of"
+        f" {len(ratios)} pairs of a task and an optimizer"
+      )
+  if not parts:
+    return ""
   return f"- **Harm**, above {analysis.HARM}: {'; '.join(parts)}. Named below."
 
 
@@ -260,7 +268,7 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     "True gradients to within 1e-3 of the best known loss (Moré and Wild),"
     " relative to the same optimizer, tuned and without prediction. Below 1"
     " saves; a miss is a target that only the base reached. Medians over"
-    " three starts and over the reporting and CUTEst tasks.\n",
+    " three starts and over tasks.\n",
     _headline(summary),
     "## Against the tuned base optimizer\n",
   ]
