@@ -235,10 +235,13 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--forecasters", nargs="+", default=list(_FORECASTERS))
   parser.add_argument("--histories", nargs="+", default=list(_HISTORIES))
   parser.add_argument("--rounds", type=int, default=9)
+  parser.add_argument("--keep", action="store_true", help="and add to it")
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
   made, rows = environment.describe(), []
   file = arguments.results / f"step_cost_{environment.slug(made)}.json"
+  if arguments.keep and file.exists():
+    rows = json.loads(file.read_text())["rows"]
   for forecaster, base, leaves, size, history in itertools.product(
     arguments.forecasters,
     arguments.bases,
