@@ -98,7 +98,7 @@ def secant(
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
     ridge_growth: :math:`\rho`, at least 1.
     symmetric: whether :math:`S^T M Y r` is in the model. Without it a predicted
-      step is cheaper and a few per cent more true gradients are needed.
+      step is cheaper and a few more runs come out worse.
 
   Returns:
     A :class:`Forecaster`.
