@@ -13,6 +13,8 @@ from optax_predict import monitoring
 
 # A smaller saving is none.
 _NOTHING = 0.05
+# Fewer gradients fill no history and score the long horizons once or twice.
+_FEW = 30
 
 
 class Score(NamedTuple):
@@ -212,6 +214,10 @@ def _words(report: Report) -> list[str]:
     lines.append(
       f"{found.forecaster}, about {steps} step{'s' * (steps > 1)} ahead; expect"
       f" roughly {5 * round(20 * found.saving)} % fewer true gradients."
+    )
+  if report.steps < _FEW:
+    lines.append(
+      f"Of {report.steps} gradients only: measure {_FEW} or more to rely on it."
     )
   return lines
 
