@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import opponents
 from benchmarks.reliability import comparing
 import optax_predict
 from optax_predict import forecasters
 from optax_predict import horizons
 
-BASES = ("sgd", "momentum", "adam")
+BASES = tuple(opponents.BASES)
 # The problems that defaults may be chosen by; what is published of the defaults
 # is measured on those of another seed.
 SIZE = comparing.Size(count=10, seed=0)
@@ -56,14 +57,6 @@ def _changes(make, **values) -> dict[str, comparing.Predict]:
   }
 
 
-def _original():
-  return optax_predict.predict_gradients(
-    forecasters.momentum(momentum=0.9, history_size=5),
-    horizons.fixed(prediction_steps=4, min_correlation=0.8),
-    correction_weight=0.5,
-  )
-
-
 SETTINGS: dict[str, comparing.Predict] = {
   "default": optax_predict.predict_gradients,
   **_changes(
@@ -93,7 +86,7 @@ SETTINGS: dict[str, comparing.Predict] = {
   ),
   "forecaster holt": _forecaster(forecasters.holt),
   "forecaster momentum": _forecaster(forecasters.momentum),
-  "the original rule": _original,
+  "the original rule": opponents.original_rule,
 }
 
 

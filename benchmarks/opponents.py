@@ -74,14 +74,17 @@ def _predicting(base, rate):
   return optax.chain(optax_predict.predict_gradients(), base(rate))
 
 
-def _original(base, rate):
+def original_rule() -> optax.GradientTransformation:
   """The rule this library grew from, with its own numbers."""
-  rule = optax_predict.predict_gradients(
+  return optax_predict.predict_gradients(
     optax_predict.forecasters.momentum(momentum=0.9, history_size=5),
     optax_predict.horizons.fixed(prediction_steps=REPEATS, min_correlation=0.8),
     correction_weight=0.5,
   )
-  return optax.chain(rule, base(rate))
+
+
+def _original(base, rate):
+  return optax.chain(original_rule(), base(rate))
 
 
 def _methods() -> list[Method]:

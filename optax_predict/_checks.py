@@ -77,24 +77,22 @@ def check_present(name: str, value: Any) -> None:
 
 def check_params(params: Any) -> None:
   """Raises a TypeError that names the first leaf a gradient cannot move."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    if not _is_inexact(leaf):
-      raise TypeError(
-        f"parameter {_name(path)} is {_kind(leaf)}, but gradients can only be"
-        " predicted for floating point or complex parameters. Leave it out with"
-        " optax.masked or optax.partition, or cast it."
-      )
+  for where in _not_inexact(params):
+    raise TypeError(
+      f"parameter {where}, but gradients can only be predicted for floating"
+      " point or complex parameters. Leave it out with optax.masked or"
+      " optax.partition, or cast it."
+    )
 
 
 def check_gradients(gradients: Any) -> None:
   """Raises a TypeError that names the first leaf that is no gradient."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
-    if not _is_inexact(leaf):
-      raise TypeError(
-        f"gradients: leaf {_name(path)} is {_kind(leaf)}, but a gradient is"
-        " floating point or complex. Cast it, or leave the parameter out with"
-        " optax.masked or optax.partition."
-      )
+  for where in _not_inexact(gradients):
+    raise TypeError(
+      f"gradients: leaf {where}, but a gradient is floating point or complex."
+      " Cast it, or leave the parameter out with optax.masked or"
+      " optax.partition."
+    )
 
 
 def check_like(name: str, tree: Any, like: Any) -> None:
@@ -173,18 +171,16 @@ def check_callable(name: str, value: Any, how: str) -> None:
     )
 
 
-def _is_inexact(leaf):
-  try:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-  except TypeError:  # Text, or any other object.
-    return False
-
-
-def _kind(leaf):
-  try:
-    return f"of dtype {jnp.result_type(leaf)}"
-  except TypeError:
-    return f"{leaf!r}"
+def _not_inexact(tree):
+  """Which leaves are neither floating point nor complex, and what they are."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    try:
+      dtype = jnp.result_type(leaf)
+    except TypeError:  # Text, or any other object.
+      yield f"{_name(path)} is {leaf!r}"
+      continue
+    if not jnp.issubdtype(dtype, jnp.inexact):
+      yield f"{_name(path)} is of dtype {dtype}"
 
 
 def _shapes(tree):

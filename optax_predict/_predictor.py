@@ -9,6 +9,7 @@ import optax
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _correction
 from optax_predict import _limits
 from optax_predict import _scoring
 from optax_predict import forecasters
@@ -295,36 +296,15 @@ def gradient_predictor(
     moved = motion(state, params)
     forecast = forecaster.predict(state.gradient_history, moved).gradients
     _checks.check_like("gradients", gradients, forecast)
-    was_predicted = (state.elapsed_steps > 1) & (state.planned_steps > 0)
-    correction = optax.tree.sub(
-      jax.tree.map(_base.widen, gradients),
-      jax.tree.map(_base.widen, forecast),
-    )
-    usable = was_predicted & jnp.isfinite(_base.norm(correction))
-    correction = _base.where(usable, correction, _base.zeros(gradients))
+    correction = _correction.found(gradients, forecast, state)
     if not corrects:
       return correction, state
-    total = _base.cast_like(
-      jax.tree.map(
-        lambda a, c: _base.widen(a) + _base.widen(c),
-        state.accumulated_correction,
-        correction,
-      ),
-      state.accumulated_correction,
-    )
-    return correction, state._replace(accumulated_correction=total)
+    return correction, _correction.added(correction, state)
 
   def apply_correction(gradients, state):
     if not corrects:
       return gradients, state
-    weight = jnp.asarray(correction_weight, jnp.float32)
-    corrected = _base.combine(
-      [jnp.ones([], jnp.float32), weight],
-      [gradients, state.accumulated_correction],
-    )
-    cleared = _base.zeros(state.accumulated_correction)
-    state = state._replace(accumulated_correction=cleared)
-    return _base.cast_like(corrected, gradients), state
+    return _correction.applied(correction_weight, gradients, state)
 
   return GradientPredictor(
     init=init,

@@ -102,9 +102,11 @@ def fast_forward(
 
   def is_plain(params, live):
     """Whether steps and look-aheads reach every predictor, unconditionally."""
+    if not _is_plain_chain(live):
+      return False
     reached: list[Any] = []
     jax.eval_shape(lambda: update(params, live, reached=reached))
-    return _is_plain_chain(live) and len(reached) == len(history)
+    return len(reached) == len(history)
 
   def plain_body(carry):
     params, live = carry

@@ -335,3 +335,8 @@ def test_missing_flax_says_what_to_install(monkeypatch):
   monkeypatch.setitem(sys.modules, "flax", None)
   with pytest.raises(ImportError, match=r'pip install "optax_predict\[flax\]"'):
     runpy.run_path(predict_nnx.__file__)
+
+
+def test_arguments_in_another_order_are_named():
+  with pytest.raises(TypeError, match="nnx.Optimizer, got Net.*optimizer, mod"):
+    predict_nnx.fast_forward(Net(), None)

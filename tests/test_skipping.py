@@ -320,27 +320,30 @@ def windows(updates, calls):
   for _ in range(calls):
     params, state = step(params, state)
     taken.append(int(state[0].elapsed_steps) - 1)
-  return taken
+  return taken, bool(state[0].window_stopped)
 
 
 def test_perfect_windows_double():
-  assert windows(lambda count: 1.0, 6) == [0, 1, 3, 7, 15, 31]
+  assert windows(lambda count: 1.0, 6) == (
+    [0, 1, 3, 7, 15, 31],
+    False,
+  )
 
 
 def test_one_long_update_ends_the_window():
   """Counts 15 to 30 are the fifth window; the long update is its sixth step."""
   long = lambda count: jnp.where(count == 20, 5.0, 1.0)  # noqa: E731
-  assert windows(long, 5) == [0, 1, 3, 7, 5]
+  assert windows(long, 5) == ([0, 1, 3, 7, 5], True)
 
 
 def test_window_leads_no_more_than_twice_as_far_as_the_last():
   """The update from the true gradient alone is three times the last window."""
-  assert windows(lambda count: 3.0**count, 5) == [0] * 5
+  assert windows(lambda count: 3.0**count, 5) == ([0] * 5, False)
 
 
 def test_window_of_growing_updates_ends_by_distance():
   """Updates grow by half: windows of lengths in steps that lead twice as far."""
-  taken = windows(lambda count: 1.5**count, 6)
+  taken, _ = windows(lambda count: 1.5**count, 6)
   assert max(taken) >= 1
   first, last = 0, 0.0
   for n in taken:

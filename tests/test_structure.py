@@ -13,9 +13,10 @@ PACKAGE = pathlib.Path(optax_predict.__file__).parent
 LAYERS = [
   {"_checks"},
   {"_base"},
+  {"_blend"},
   {"forecasters", "horizons"},
   {"_state"},
-  {"_limits", "_opt_state", "_scoring"},
+  {"_correction", "_limits", "_opt_state", "_scoring"},
   {"_predictor"},
   {"_transform"},
   {"_skipping"},

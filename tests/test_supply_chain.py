@@ -83,6 +83,17 @@ assert not [name for name in events if name.startswith(bad)]
   subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+def test_nnx_comes_when_it_is_asked_for():
+  code = """
+import sys
+import optax_predict
+assert "flax" not in sys.modules
+assert callable(optax_predict.nnx.fast_forward)
+assert not hasattr(optax_predict, "another")
+"""
+  subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def project():
   return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -7,15 +7,8 @@ from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _base
+from optax_predict import _blend
 from optax_predict import _checks
-
-# Share of the past in the running means that calibrate forecasts.
-_DECAY = 0.7
-# True gradients in the mean that a forecast is blended with.
-_MEAN_OF = 5
-# A forecast off by more than so many gradients counts as off by so many: one
-# outlier would spoil the running means for long.
-_OUTLIER = 10.0
 
 
 class SecantHistory(NamedTuple):
@@ -161,12 +154,12 @@ def secant(
     if symmetric:
       t = history.inverse @ (y_dx - history.cross @ c)
     stiffness = damping * jnp.max(history.curvatures)
-    a, b = _blend(history.moments)
-    mean = _mean_weights(history)
+    a, b = _blend.weights(history.moments)
+    mean = _blend.mean_weights(history)
     one = jnp.ones_like(stiffness)
     error, unexplained = history.errors
     kappa = jnp.where(
-      unexplained > 0, error / jnp.maximum(unexplained, _tiny(c)), 0
+      unexplained > 0, error / jnp.maximum(unexplained, _blend.tiny(c)), 0
     )
     expected_error = kappa * _unexplained(history, motion, c, s_dx)
     on_changes = a * c + b * mean
@@ -210,7 +203,7 @@ def secant(
     products = _base.inner_products([(y, y), (s, y), *((x, y) for x in slots)])
     square, own, s_y = products[0], products[1], products[2:]
     errors = _learn(history, motion, s_dx, gradients, forecast, is_pair)
-    moments = _moments(history, gradients, forecast, is_pair)
+    moments = _blend.moments(history, gradients, forecast, is_pair)
     # Beside leaving out what overflows, this orders every read of a slot before
     # the write to it: XLA would copy the slot otherwise.
     known = [s_s, y_s, products, errors, moments]
@@ -251,10 +244,6 @@ def secant(
   )
 
 
-def _tiny(like):
-  return jnp.finfo(like.dtype).tiny
-
-
 def _scaled(scale, tree):
   return jax.tree.map(lambda x: scale.astype(_base.wide_dtype(x)) * x, tree)
 
@@ -275,68 +264,15 @@ def _learn(history, motion, s_dx, gradients, forecast, is_pair):
   squares = _base.inner_products([(error, error), (gradients, gradients)])
   absolute, size = jnp.sqrt(squares)
   unexplained = _unexplained(history, motion, history.inverse @ s_dx, s_dx)
-  size = jnp.maximum(size, jnp.maximum(absolute, unexplained) / _OUTLIER)
-  new = jnp.stack([absolute, unexplained]) / jnp.maximum(size, _tiny(size))
-  updated = _DECAY * history.errors + (1 - _DECAY) * new
+  size = jnp.maximum(size, jnp.maximum(absolute, unexplained) / _blend.OUTLIER)
+  new = jnp.stack([absolute, unexplained]) / jnp.maximum(
+    size, _blend.tiny(size)
+  )
+  updated = _blend.DECAY * history.errors + (1 - _blend.DECAY) * new
   # An error too large to compare says nothing of the next one.
   # Neither does one where the model had nothing left to explain.
   is_known = is_pair & (unexplained > 0) & jnp.all(jnp.isfinite(updated))
   return jnp.where(is_known, updated, history.errors)
-
-
-def _mean_weights(history):
-  """Weights of Y in the mean of the last gradients, beside last_gradient."""
-  m = history.lengths.size
-  count = jnp.minimum(jnp.minimum(history.pairs, m) + 1, _MEAN_OF)
-  age = (history.pairs - 1 - jnp.arange(m)) % m
-  dtype = history.lengths.dtype
-  share = jnp.maximum(count - 1 - age, 0).astype(dtype) / count.astype(dtype)
-  return -history.lengths * share
-
-
-def _blend(moments):
-  """Weights (a, b) of the model and the mean that would have fitted best.
-
-  Least squares over past forecasts, with a ridge towards (1, 0).
-  """
-  pp, pq, qq, pg, qg = moments
-  ridge = 0.15 * (pp + qq)
-  aa, bb = pp + ridge, qq + ridge
-  determinant = aa * bb - pq * pq
-  is_known = determinant > 0
-  safe = jnp.where(is_known, determinant, 1)
-  a = (bb * (pg + ridge) - pq * qg) / safe
-  b = (aa * qg - pq * (pg + ridge)) / safe
-  return jnp.where(is_known, a, 1), jnp.where(is_known, b, 0)
-
-
-def _moments(history, gradients, forecast, is_pair):
-  """Inner products of model p, mean q and gradient g, relative to |g|^2."""
-  one = jnp.ones_like(history.lengths[0])
-  mean = _mean_weights(history)
-  q = _base.combine([one, *mean], [history.last_gradient, *history.changes])
-  a, b = _blend(history.moments)
-  f = forecast.gradients
-  ff, fq, qq, fg, qg, gg = _base.inner_products(
-    [
-      (f, f),
-      (f, q),
-      (q, q),
-      (f, gradients),
-      (q, gradients),
-      (gradients, gradients),
-    ]
-  )
-  # The forecast was f = a p + b q.
-  inv = jnp.where(jnp.abs(a) > 1e-3, 1 / a, 0)
-  pp = inv * inv * (ff - 2 * b * fq + b * b * qq)
-  pq = inv * (fq - b * qq)
-  pg = inv * (fg - b * qg)
-  gg = jnp.maximum(gg, jnp.maximum(pp, qq) / _OUTLIER**2)
-  new = jnp.stack([pp, pq, qq, pg, qg]) / jnp.maximum(gg, _tiny(gg))
-  updated = _DECAY * history.moments + (1 - _DECAY) * new
-  is_known = is_pair & (inv != 0) & jnp.all(jnp.isfinite(updated))
-  return jnp.where(is_known, updated, history.moments)
 
 
 def _fill(slots, write, new):
