@@ -270,7 +270,7 @@ def test_scan_and_single_calls_are_the_same_run(name):
 
 
 SPANNING = optax_predict.gradient_predictor(
-  optax_predict.forecasters.secant(3, ridge=1e-5, ridge_growth=1.0),
+  optax_predict.forecasters.secant(3, ridge=1e-5, staleness=[0.0]),
   optax_predict.horizons.fixed(1, min_correlation=-1.0),
 )
 
@@ -282,10 +282,6 @@ def predicted_after(gradients, points, x):
     SPANNING.init(x),
     (gradients, points),
   )
-  history = state.gradient_history
-  # The model itself: no blend with the mean.
-  model = history._replace(moments=jnp.zeros_like(history.moments))
-  state = state._replace(gradient_history=model)
   return SPANNING.predict_gradient(state, x)[0]
 
 

@@ -12,12 +12,15 @@ from tests import helpers
 class DenseSecant:
   """The formulas of the docstring on whole vectors, nothing incremental."""
 
+  STALENESS = (1e-4, 1e-3, 1e-2, 1e-1)
+
   def __init__(self, memory, symmetric=True):
     self.memory, self.damping, self.symmetric = memory, 0.6, symmetric
-    self.ridge, self.growth = 1e-3, 1.2
+    self.ridge = 1e-5
     self.points, self.gradients = [], []
     self.errors = np.zeros(2)
-    self.moments = np.zeros(5)
+    self.scores = np.zeros(len(self.STALENESS))
+    self.fits = np.zeros((len(self.STALENESS), 2))
 
   def pairs(self):
     """Unit displacements and changes, oldest first, with their lengths."""
@@ -26,58 +29,58 @@ class DenseSecant:
     lengths = np.linalg.norm(s, axis=1)
     return s / lengths[:, None], y / lengths[:, None], lengths
 
-  def model(self, x):
-    """The model's forecast without the blend, and L |r|."""
-    if len(self.points) < 2:
-      return self.gradients[-1], 0.0
-    s, y, _ = self.pairs()
-    age = np.arange(len(s))[::-1]
-    ridge = np.diag(self.ridge * self.growth**age)
-    inverse = np.linalg.inv(s @ s.T + ridge)
+  def model(self, candidate, x):
+    """The forecast without gamma r, r, and L."""
+    s, y, lengths = self.pairs()
+    middles = np.diff(self.points, axis=0) / 2 + self.points[:-1]
+    far = np.linalg.norm(
+      middles[-self.memory :] - self.points[-1], axis=1
+    )
+    ridge = self.ridge + self.STALENESS[candidate] * (far / lengths[-1]) ** 2
+    inverse = np.linalg.inv(s @ s.T + np.diag(ridge))
     d = x - self.points[-1]
     c = inverse @ s @ d
     r = d - s.T @ c
     largest = np.linalg.norm(y, axis=1).max()
     symmetric = s.T @ inverse @ (y @ r) if self.symmetric else 0
-    forecast = (
-      self.gradients[-1] + y.T @ c + symmetric + self.damping * largest * r
-    )
-    return forecast, largest * np.linalg.norm(r)
+    return self.gradients[-1] + y.T @ c + symmetric, r, largest
 
-  def blend(self):
-    pp, pq, qq, pg, qg = self.moments
-    ridge = 0.3 * (pp + qq) / 2
-    if pp + qq == 0:
-      return 1.0, 0.0
-    normal = np.array([[pp, pq], [pq, qq]]) + ridge * np.eye(2)
-    return np.linalg.solve(normal, [pg + ridge, qg])
-
-  def mean(self):
-    count = min(5, self.memory + 1)
-    return np.mean(self.gradients[-count:], axis=0)
+  def forecast(self, candidate, x):
+    p, r, largest = self.model(candidate, x)
+    explained, size = self.fits[candidate]
+    gamma = self.damping * largest
+    if size > 0:
+      gamma = (explained + 0.15 * size * gamma) / (1.15 * size)
+    return p + np.clip(gamma, 0, largest) * r
 
   def predict(self, x):
     if not self.gradients:
       return np.zeros_like(x), 0.0
-    a, b = self.blend()
-    forecast, unexplained = self.model(x)
-    mean_error, mean_unexplained = self.errors
-    kappa = mean_error / mean_unexplained if mean_unexplained else 0.0
-    return a * forecast + b * self.mean(), kappa * unexplained
+    if len(self.gradients) == 1:
+      return self.gradients[-1], 0.0
+    best = np.argmin(self.scores)
+    _, r, largest = self.model(best, x)
+    error, unexplained = self.errors
+    kappa = error / unexplained if unexplained else 0.0
+    return self.forecast(best, x), kappa * largest * np.linalg.norm(r)
 
   def observe(self, x, g):
-    if self.gradients:
-      forecast, _ = self.predict(x)
-      p, unexplained = self.model(x)
-      q = self.mean()
-      error, size = np.linalg.norm(forecast - g), np.linalg.norm(g)
-      scale = max(size, error / 10, unexplained / 10)
-      new = np.array([error, unexplained]) / scale
-      if unexplained > 0:
+    if len(self.gradients) > 1:
+      size = np.linalg.norm(g)
+      candidates = range(len(self.scores))
+      errors = [np.linalg.norm(self.forecast(i, x) - g) for i in candidates]
+      best = np.argmin(self.scores)
+      _, r, largest = self.model(best, x)
+      new = np.array([errors[best], largest * np.linalg.norm(r)])
+      if new[1] > 0:
+        new /= max(size, new.max() / 10)
         self.errors = 0.7 * self.errors + 0.3 * new
-      scale = max(size**2, p @ p / 100, q @ q / 100)
-      new = np.array([p @ p, p @ q, q @ q, p @ g, q @ g]) / scale
-      self.moments = 0.7 * self.moments + 0.3 * new
+      for i in candidates:
+        p, r, _ = self.model(i, x)
+        new = np.array([r @ (g - p), r @ r]) / size**2
+        self.fits[i] = 0.7 * self.fits[i] + 0.3 * new
+      new = np.minimum(np.array(errors) / size, 1.5)
+      self.scores = 0.7 * self.scores + 0.3 * new
     self.points.append(x)
     self.gradients.append(g)
 
@@ -142,7 +145,7 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
   rng = np.random.default_rng(0)
   matrix = rng.normal(size=(3, 3))
   hessian = matrix @ matrix.T + np.eye(3)
-  forecaster = optax_predict.forecasters.secant(3, ridge=1e-6, ridge_growth=1.0)
+  forecaster = optax_predict.forecasters.secant(3, ridge=1e-6, staleness=[0.0])
   predictor = optax_predict.gradient_predictor(
     forecaster, optax_predict.horizons.fixed(1, -1.0)
   )
@@ -155,7 +158,7 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
     )
   x = points[-1] + rng.normal(size=3)
   forecast, _ = predictor.predict_gradient(state, jnp.asarray(x, jnp.float32))
-  # What is left is the blend's ridge and float32.
+  # What is left is the ridge and float32.
   helpers.assert_close(forecast, hessian @ x + 1, scale=1e4)
 
 
@@ -182,4 +185,5 @@ def test_bfloat16_history_predicts_nearly_as_well():
         jnp.asarray(g, jnp.float32), state, jnp.asarray(x, jnp.float32)
       )
     errors[dtype] = float(predictor.get_stats(state).mean_error)
-  assert errors[jnp.bfloat16] < 1.5 * errors[None]
+  # Of a gradient: bfloat16 keeps changes to four parts in a thousand.
+  assert errors[jnp.bfloat16] < errors[None] + 0.05

@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(optax_predict.__file__).parent
 LAYERS = [
   {"_checks"},
   {"_base"},
-  {"_blend"},
+  {"_backtest"},
   {"forecasters", "horizons"},
   {"_state"},
   {"_correction", "_limits", "_opt_state", "_scoring"},

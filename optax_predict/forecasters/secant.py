@@ -1,18 +1,19 @@
 """Predicts in the parameters, not in time: a model of how gradients change."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
+from optax_predict import _backtest
 from optax_predict import _base
-from optax_predict import _blend
 from optax_predict import _checks
 
 
 class SecantHistory(NamedTuple):
-  """Secant pairs from true gradients; m is the memory.
+  """Secant pairs from true gradients; m is the memory, n counts candidates.
 
   Attributes:
     pairs: how many pairs were taken in, ``int32[]``, modulo m once all slots
@@ -21,14 +22,15 @@ class SecantHistory(NamedTuple):
     last_gradient: the last true gradient, like the parameters.
     displacements: m trees s_j: moves between true gradients, of unit length.
     changes: m trees y_j: what the gradient did along s_j, per unit length.
-    curvatures: ``[m]``, |y_j|.
+    lengths: ``[m]``, |s_j| before it was scaled.
     gram: ``[m, m]``, s_i . s_j.
     cross: ``[m, m]``, y_i . s_j.
-    inverse: ``[m, m]``, of the Gram matrix plus its ridge.
-    lengths: ``[m]``, |s_j| before it was scaled.
+    change_gram: ``[m, m]``, y_i . y_j.
+    inverses: ``[n, m, m]``, of the Gram matrix plus each candidate's ridge.
+    fits: ``[n, 2]``, running sums that the stiffness follows from.
+    scores: ``[n]``, running means of the candidates' relative errors.
     errors: ``[2]``, running means of the forecasts' errors and of what the
       model left unexplained, both relative to the gradient.
-    moments: ``[5]``, running inner products that set the blend with the mean.
   """
 
   pairs: jax.Array
@@ -36,21 +38,22 @@ class SecantHistory(NamedTuple):
   last_gradient: _base.PyTree
   displacements: tuple[_base.PyTree, ...]
   changes: tuple[_base.PyTree, ...]
-  curvatures: jax.Array
+  lengths: jax.Array
   gram: jax.Array
   cross: jax.Array
-  inverse: jax.Array
-  lengths: jax.Array
+  change_gram: jax.Array
+  inverses: jax.Array
+  fits: jax.Array
+  scores: jax.Array
   errors: jax.Array
-  moments: jax.Array
 
 
 def secant(
   memory: int = 10,
   *,
+  staleness: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
   damping: float = 0.6,
-  ridge: float = 1e-3,
-  ridge_growth: float = 1.2,
+  ridge: float = 1e-5,
   symmetric: bool = True,
 ) -> _base.Forecaster:
   r"""Predicts the gradient from how far the parameters have moved.
@@ -63,23 +66,33 @@ def secant(
   .. math::
 
     c &= M S d, \quad M = (S S^T + \mathrm{diag}(\lambda))^{-1}, \quad
-      r = d - S^T c \\
-    p &= g + Y^T c + S^T M Y r + \gamma L r \\
-    \hat g &= a \, p + b \, q
+      r = d - S^T c \
+    \hat g &= g + Y^T c + S^T M Y r + \gamma r
 
   :math:`Y^T c` is the multisecant model of the Hessian; :math:`S^T M Y r` makes
-  that model symmetric; :math:`\gamma L r` with :math:`L = \max_j |y_j|` stands
-  for the curvature across the span that nothing is known of. The ridge
-  :math:`\lambda_j = \lambda \rho^{\mathrm{age}_j}` trusts older pairs less. The
-  mean :math:`q` of the last five gradients steadies the model where it errs:
-  :math:`(a, b)` are the weights that would have fitted past gradients best, by
-  least squares with a ridge towards :math:`(1, 0)`.
+  that model symmetric; :math:`\gamma r` stands for the curvature across the span
+  that nothing is known of. :math:`\gamma` is what would have fitted the last
+  forecasts best, from 0 to :math:`L = \max_j |y_j|`.
+
+  A pair tells of the curvature where it was taken, which is less and less the
+  curvature here. Its ridge is that doubt:
+
+  .. math::
+
+    \lambda_j = \lambda + \sigma \, (D_j / D)^2
+
+  with :math:`D_j` the distance of the middle of that move from the last true
+  gradient and :math:`D` the length of the last move. How fast a pair goes stale,
+  :math:`\sigma`, differs from problem to problem. Each value in ``staleness`` is
+  a candidate; every true gradient tells what each of them would have predicted,
+  which takes no pass over the history, and the one that was best of late makes
+  the forecasts until the next.
 
   It expects an error of :math:`\kappa L |r|`, with :math:`\kappa` from its past
   errors: a horizon may end a window where the parameters leave the span.
 
-  The model is exact, but for the ridge, for an affine gradient once the memory
-  spans the motion.
+  The forecast is exact, but for the ridge, for an affine gradient once the
+  memory spans the motion.
 
   Memory: 2 m + 1 parameter-sized buffers, and one for the parameters at the last
   true gradient. A predicted step reads 4 m + 5 of them, without the symmetric
@@ -87,9 +100,10 @@ def secant(
 
   Args:
     memory: m, pairs to keep, at least 1.
-    damping: :math:`\gamma`, 0 or more.
+    staleness: values of :math:`\sigma` to choose from, each 0 or more.
+    damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
+      more.
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
-    ridge_growth: :math:`\rho`, at least 1.
     symmetric: whether :math:`S^T M Y r` is in the model. Without it a predicted
       step is cheaper and a few more runs come out worse.
 
@@ -97,7 +111,7 @@ def secant(
     A :class:`Forecaster`.
 
   Raises:
-    ValueError: if an argument is outside its range.
+    ValueError: if an argument is outside its range or ``staleness`` is empty.
 
   Examples:
     >>> import optax_predict
@@ -113,25 +127,34 @@ def secant(
     symmetric completion.
   """
   m = _checks.check_count("memory", memory)
+  candidates = tuple(staleness)
+  _checks.check_count("len(staleness)", len(candidates))
+  for value in candidates:
+    _checks.check_number("staleness", value, 0.0)
   _checks.check_number("damping", damping, 0.0)
   _checks.check_number("ridge", ridge, 0.0, closed=False)
-  _checks.check_number("ridge_growth", ridge_growth, 1.0)
+  n = len(candidates)
 
   def init(params, dtype=None):
     scalar = _base.tree_dtype(params)
+
+    def numbers(*shape):
+      return jnp.zeros(shape, scalar)
+
     return SecantHistory(
       pairs=jnp.zeros([], jnp.int32),
       has_gradient=jnp.zeros([], jnp.int32),
       last_gradient=_base.zeros(params),
       displacements=tuple(_base.zeros(params, dtype) for _ in range(m)),
       changes=tuple(_base.zeros(params, dtype) for _ in range(m)),
-      curvatures=jnp.zeros([m], scalar),
-      gram=jnp.zeros([m, m], scalar),
-      cross=jnp.zeros([m, m], scalar),
-      inverse=jnp.zeros([m, m], scalar),
-      lengths=jnp.zeros([m], scalar),
-      errors=jnp.zeros([2], scalar),
-      moments=jnp.zeros([5], scalar),
+      lengths=numbers(m),
+      gram=numbers(m, m),
+      cross=numbers(m, m),
+      change_gram=numbers(m, m),
+      inverses=numbers(n, m, m),
+      fits=numbers(n, 2),
+      scores=numbers(n),
+      errors=numbers(2),
     )
 
   def project(history, motion):
@@ -141,40 +164,44 @@ def secant(
     return _base.inner_products([(x, motion.displacement) for x in slots])
 
   def split(history, motion):
-    """S dx and Y dx; the latter only for the symmetric model."""
+    """S d and Y d; the latter only for the symmetric model."""
     both = motion.projection
     if both is None:
       both = project(history, motion)
     return both[:m], both[m:]
 
+  def solve(history, inverse, s_d, y_d):
+    """c and, of the symmetric term S^T t, the weights t."""
+    c = inverse @ s_d
+    t = inverse @ (y_d - history.cross @ c) if symmetric else jnp.zeros_like(c)
+    return c, t
+
+  def weights(history, fit, c, t):
+    gamma = _backtest.stiffness(fit, damping, history)
+    return _backtest.Weights(c, t - gamma * c, gamma)
+
   def predict(history, motion):
-    s_dx, y_dx = split(history, motion)
-    c = history.inverse @ s_dx
-    t = jnp.zeros_like(c)
-    if symmetric:
-      t = history.inverse @ (y_dx - history.cross @ c)
-    stiffness = damping * jnp.max(history.curvatures)
-    a, b = _blend.weights(history.moments)
-    mean = _blend.mean_weights(history)
-    one = jnp.ones_like(stiffness)
-    error, unexplained = history.errors
-    kappa = jnp.where(
-      unexplained > 0, error / jnp.maximum(unexplained, _blend.tiny(c)), 0
-    )
-    expected_error = kappa * _unexplained(history, motion, c, s_dx)
-    on_changes = a * c + b * mean
-    on_displacements = a * (t - stiffness * c)
+    s_d, y_d = split(history, motion)
+    best = jnp.argmin(history.scores)
+    c, t = solve(history, history.inverses[best], s_d, y_d)
+    chosen = weights(history, history.fits[best], c, t)
+    square = _backtest.squared_remainder(c, s_d, motion.distance**2, history)
     # No element of the forecast is larger than this sum of norms.
     largest = (
-      history.curvatures @ jnp.abs(on_changes)
-      + jnp.sum(jnp.abs(on_displacements))
-      + a * stiffness * motion.distance
+      jnp.sqrt(jnp.diagonal(history.change_gram)) @ jnp.abs(chosen.on_changes)
+      + jnp.sum(jnp.abs(chosen.on_displacements))
+      + chosen.on_motion * motion.distance
     )
     is_safe = largest < jnp.sqrt(jnp.finfo(c.dtype).max)
 
     def combine():
       forecast = _base.combine(
-        [(a + b) * one, a * stiffness, *on_changes, *on_displacements],
+        [
+          jnp.ones_like(chosen.on_motion),
+          chosen.on_motion,
+          *chosen.on_changes,
+          *chosen.on_displacements,
+        ],
         [
           history.last_gradient,
           motion.displacement,
@@ -189,49 +216,109 @@ def secant(
     forecast = lax.cond(
       is_safe, combine, lambda: _base.zeros(history.last_gradient)
     )
+    expected_error = _kappa(history) * _unexplained(history, square)
     return _base.Forecast(forecast, jnp.where(is_safe, expected_error, jnp.inf))
 
   def observe(gradients, history, motion, forecast):
+    del forecast  # What the candidates predicted follows from inner products.
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
-    s = _scaled(per_length, dx)
-    y = _scaled(per_length, _difference(gradients, history.last_gradient))
-    s_dx, y_dx = split(history, motion)
-    s_s, y_s = per_length * s_dx, per_length * y_dx
-    slots = history.displacements if symmetric else ()
-    products = _base.inner_products([(y, y), (s, y), *((x, y) for x in slots)])
-    square, own, s_y = products[0], products[1], products[2:]
-    errors = _learn(history, motion, s_dx, gradients, forecast, is_pair)
-    moments = _blend.moments(history, gradients, forecast, is_pair)
+    # Rounded like what is kept, so that the inner products are of what is kept.
+    s = _base.cast_like(_scaled(per_length, dx), history.displacements[0])
+    y = _base.cast_like(
+      _scaled(per_length, _difference(gradients, history.last_gradient)),
+      history.changes[0],
+    )
+    s_d, y_d = split(history, motion)
+    if not symmetric:
+      y_d = _base.inner_products([(x, dx) for x in history.changes])
+    found = _base.inner_products(
+      [
+        (y, y),
+        (s, y),
+        (gradients, gradients),
+        *((x, y) for x in history.displacements),
+        *((x, y) for x in history.changes),
+      ]
+    )
+    products = _backtest.Products(
+      s_d=per_length * s_d,
+      y_d=per_length * y_d,
+      s_y=found[3 : 3 + m],
+      y_y=found[3 + m :],
+      d_d=jnp.ones_like(length),
+      d_y=found[1],
+      square=found[0],
+    )
+    norm = jnp.sqrt(found[2]) * per_length
+    learnt = _learn(history, products, norm, is_pair)
     # Beside leaving out what overflows, this orders every read of a slot before
     # the write to it: XLA would copy the slot otherwise.
-    known = [s_s, y_s, products, errors, moments]
+    known = [found, products.s_d, products.y_d, learnt["errors"]]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)
-    s_s = jnp.where(write, 1, s_s)
-    gram, cross = _put(history.gram, write, s_s, s_s), history.cross
-    if symmetric:
-      row, column = jnp.where(write, own, s_y), jnp.where(write, own, y_s)
-      cross = _put(cross, write, row, column)
     pairs = history.pairs + is_pair.astype(jnp.int32)
-    age = ((pairs - 1 - jnp.arange(m)) % m).astype(gram.dtype)
+    lengths = jnp.where(write, length, history.lengths)
+    s_s = jnp.where(write, 1, products.s_d)
+    gram = _put(history.gram, write, s_s, s_s)
+    ridges = _backtest.ridges(
+      jnp.array(candidates, gram.dtype),
+      ridge,
+      _backtest.ages(pairs, m),
+      lengths,
+      gram,
+    )
     displacements, changes = _fill(
       (history.displacements, history.changes), write, (s, y)
     )
+    y_y = jnp.where(write, products.square, products.y_y)
     return SecantHistory(
       pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
       has_gradient=jnp.ones([], jnp.int32),
       last_gradient=_base.cast_like(gradients, history.last_gradient),
       displacements=displacements,
       changes=changes,
-      curvatures=jnp.where(write, jnp.sqrt(square), history.curvatures),
+      lengths=lengths,
       gram=gram,
-      cross=cross,
-      inverse=_inverse(gram + jnp.diag(ridge * ridge_growth**age)),
-      lengths=jnp.where(write, length, history.lengths),
-      errors=errors,
-      moments=moments,
+      cross=_put(
+        history.cross,
+        write,
+        jnp.where(write, products.d_y, products.s_y),
+        jnp.where(write, products.d_y, products.y_d),
+      ),
+      change_gram=_put(history.change_gram, write, y_y, y_y),
+      inverses=jax.vmap(lambda x: _inverse(gram + jnp.diag(x)))(ridges),
+      **learnt,
+    )
+
+  def _learn(history, products, norm, is_pair):
+    """What the true gradient says of every candidate's forecast."""
+
+    def candidate(inverse, fit):
+      c, t = solve(history, inverse, products.s_d, products.y_d)
+      error = _backtest.error(weights(history, fit, c, t), products, history)
+      return error, _backtest.fit(c, t, products, history)
+
+    errors, fits = jax.vmap(candidate)(history.inverses, history.fits)
+    best = jnp.argmin(history.scores)
+    unexplained = _unexplained(history, fits[best, 1])
+    # Neither candidates nor kappa have said anything before the first pair.
+    is_known = is_pair & (history.pairs > 0)
+    size = jnp.maximum(norm, _backtest.tiny(norm))
+    largest = jnp.maximum(errors[best], unexplained) / _backtest.OUTLIER
+    calibration = jnp.stack([errors[best], unexplained])
+    return dict(
+      scores=_backtest.learn(
+        history.scores, jnp.minimum(errors / size, _backtest.WORST), is_known
+      ),
+      fits=_backtest.learn(history.fits, fits / size**2, is_known),
+      errors=_backtest.learn(
+        history.errors,
+        calibration / jnp.maximum(size, largest),
+        # Where the model had nothing left to explain, an error says nothing.
+        is_known & (unexplained > 0),
+      ),
     )
 
   return _base.Forecaster(
@@ -252,27 +339,16 @@ def _difference(x, y):
   return jax.tree.map(lambda a, b: _base.widen(a) - _base.widen(b), x, y)
 
 
-def _unexplained(history, motion, c, s_dx):
+def _unexplained(history, squared_remainder):
   """L |r|: the gradient's change if all of r met the largest curvature."""
-  square = motion.distance**2 - 2 * c @ s_dx + c @ history.gram @ c
-  return jnp.max(history.curvatures) * jnp.sqrt(jnp.maximum(square, 0))
+  return _backtest.largest_curvature(history) * jnp.sqrt(squared_remainder)
 
 
-def _learn(history, motion, s_dx, gradients, forecast, is_pair):
-  """Running means of |forecast - g| / |g| and L |r| / |g|."""
-  error = _difference(forecast.gradients, gradients)
-  squares = _base.inner_products([(error, error), (gradients, gradients)])
-  absolute, size = jnp.sqrt(squares)
-  unexplained = _unexplained(history, motion, history.inverse @ s_dx, s_dx)
-  size = jnp.maximum(size, jnp.maximum(absolute, unexplained) / _blend.OUTLIER)
-  new = jnp.stack([absolute, unexplained]) / jnp.maximum(
-    size, _blend.tiny(size)
-  )
-  updated = _blend.DECAY * history.errors + (1 - _blend.DECAY) * new
-  # An error too large to compare says nothing of the next one.
-  # Neither does one where the model had nothing left to explain.
-  is_known = is_pair & (unexplained > 0) & jnp.all(jnp.isfinite(updated))
-  return jnp.where(is_known, updated, history.errors)
+def _kappa(history):
+  """Past errors relative to what the model had left unexplained."""
+  error, unexplained = history.errors
+  size = jnp.maximum(unexplained, _backtest.tiny(unexplained))
+  return jnp.where(unexplained > 0, error / size, 0)
 
 
 def _fill(slots, write, new):

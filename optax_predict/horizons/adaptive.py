@@ -41,7 +41,7 @@ class AdaptiveState(NamedTuple):
 
 
 def adaptive(
-  rtol: float = 0.6,
+  rtol: float = 0.8,
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
