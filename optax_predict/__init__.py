@@ -12,6 +12,7 @@ from optax_predict._base import Forecaster
 from optax_predict._base import ForecastError
 from optax_predict._base import Horizon
 from optax_predict._base import Motion
+from optax_predict._leaks import check_chain
 from optax_predict._opt_state import get_stats
 from optax_predict._opt_state import reset
 from optax_predict._opt_state import should_compute_full
@@ -42,6 +43,7 @@ __all__ = [
   "Motion",
   "PredictState",
   "PredictorStats",
+  "check_chain",
   "fast_forward",
   "forecasters",
   "get_stats",

@@ -10,6 +10,7 @@ import optax
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _leaks
 from optax_predict import _opt_state
 
 
@@ -46,8 +47,8 @@ def fast_forward(
 
   Raises:
     TypeError: if ``tx`` is no optimizer.
-    ValueError: if ``opt_state`` holds no ``PredictState`` or ``params`` is
-      ``None``.
+    ValueError: if ``opt_state`` holds no ``PredictState``, ``params`` is
+      ``None``, or a skipped gradient would be used, as :func:`check_chain` says.
 
   Examples:
     >>> import jax, jax.numpy as jnp, optax, optax_predict
@@ -73,6 +74,8 @@ def fast_forward(
   _opt_state.predict_states(opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
+  if not _may_pass_on(opt_state):
+    _leaks.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
 
   def update(params, live, **flags):
@@ -158,7 +161,9 @@ def value_and_grad(
 
   This form decides on the next step before it knows where that step starts: a
   window in which a forecast is expected to be poor or an update grew too long
-  ends one step later than with :func:`fast_forward`. On CPU, convolutions
+  ends one step later than with :func:`fast_forward`. It does not see the
+  optimizer: :func:`check_chain` says whether one uses a gradient that was
+  skipped. On CPU, convolutions
   inside a ``lax.cond`` run many times slower than outside; prefer
   :func:`fast_forward` there.
 
@@ -252,6 +257,20 @@ def _detach(opt_state):
 def _attach(live, history):
   parts = iter(history)
   return _opt_state.map_states(lambda s: s._replace(**next(parts)), live)
+
+
+def _may_pass_on(opt_state):
+  """Whether a predictor may be passed by; such a step is not taken here."""
+
+  def is_conditional(x):
+    return isinstance(x, optax.ConditionallyTransformState)
+
+  return any(
+    map(
+      is_conditional,
+      jax.tree.leaves(opt_state, is_leaf=is_conditional),
+    )
+  )
 
 
 def _is_plain_chain(opt_state):

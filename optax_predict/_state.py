@@ -72,6 +72,13 @@ class PredictState(NamedTuple):
   accumulated_correction: Any
 
 
+class ProbedState(PredictState):
+  """In its place, to a predictor: hand on zeros and keep the state.
+
+  That is how ``check_chain`` sees what else a gradient is used for.
+  """
+
+
 class PredictorStats(NamedTuple):
   """What a run of predictions did so far; all arrays.
 

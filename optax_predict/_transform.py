@@ -9,6 +9,7 @@ import optax
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict._predictor import gradient_predictor
+from optax_predict._state import ProbedState
 
 
 def predict_gradients(
@@ -116,6 +117,10 @@ def predict_gradients(
     **extra_args,
   ):
     del extra_args
+    if isinstance(state, ProbedState):
+      if state.anchor_params is not None:
+        _checks.check_like("gradients", updates, state.anchor_params)
+      return _base.zeros(updates), state
     if reached is not None:
       reached.append(state)
       return updates, state

@@ -41,7 +41,7 @@ def measure(
   has_aux: bool = False,
   forecasters: Mapping[str, _base.Forecaster] | None = None,
   horizons: Sequence[int] = HORIZONS,
-  rtol: float = 0.6,
+  rtol: float = 0.8,
 ) -> Report:
   r"""Runs an optimizer as it is and says how well its gradients are predicted.
 
@@ -115,7 +115,7 @@ def backtest(
   *,
   forecasters: Mapping[str, _base.Forecaster] | None = None,
   horizons: Sequence[int] = HORIZONS,
-  rtol: float = 0.6,
+  rtol: float = 0.8,
 ) -> Report:
   r"""Scores forecasters on a run that was made without them.
 

@@ -19,6 +19,7 @@ LAYERS = [
   {"_correction", "_limits", "_opt_state", "_scoring"},
   {"_predictor"},
   {"_transform"},
+  {"_leaks"},
   {"_skipping"},
   {"monitoring", "nnx"},
   {"_report"},

@@ -21,6 +21,7 @@ from tests import helpers
 from tests import wrapper_cases
 from tests import wrappers
 
+SKIPPED = "a skipped gradient would reach"
 DOC = pathlib.Path(__file__).parent.parent / "docs" / "compatibility.md"
 CALLS = 9
 STEPS = 24
@@ -169,12 +170,16 @@ def test_wrapper_answers_as_documented(case, form, alone_runs):
     with pytest.raises((TypeError, ValueError), match=case.message):
       RUNS[form](case)
     return
+  if outcome == wrapper_cases.REFUSED and form == "fast_forward":
+    with pytest.raises(ValueError, match=SKIPPED):
+      RUNS[form](case)
+    return
   params, steps, evaluations = RUNS[form](case)
   assert (steps == evaluations) == (outcome == wrapper_cases.NONE)
   if case.name not in alone_runs:
     alone_runs[case.name] = alone(case)
   wanted = alone_runs[case.name](steps)
-  if outcome == wrapper_cases.WRONG:
+  if outcome in (wrapper_cases.WRONG, wrapper_cases.REFUSED):
     # Should this fail, the wrapper works now: change its row.
     assert not distance(params, wanted) < 1e-2
     return
@@ -185,6 +190,47 @@ def test_wrapper_answers_as_documented(case, form, alone_runs):
     assert gain > 0.5 * float(first - loss_fn(trained(wanted)))
   else:
     assert distance(params, wanted) < 1e-4
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    c
+    for c in wrapper_cases.CASES
+    # It makes a new state inside its update, which is not a traced one.
+    if c.per_step != wrapper_cases.ERROR and "reset_state" not in c.name
+  ],
+  ids=lambda c: c.name,
+)
+def test_check_chain_refuses_what_the_table_says(case):
+  params = start(case)
+  options = {"value": 1.0} if case.needs_value else {}
+
+  def check():
+    optax_predict.check_chain(
+      build(case), params, gradients=trained(params), **options
+    )
+
+  if case.per_step == wrapper_cases.REFUSED:
+    with pytest.raises(ValueError, match=SKIPPED):
+      check()
+  else:
+    check()
+
+
+def test_check_chain_names_what_is_reached():
+  tx = optax.chain(
+    optax.scale_by_adam(), optax_predict.predict_gradients(), optax.sgd(0.1)
+  )
+  with pytest.raises(ValueError, match=r"state\[0\]\.mu\['w'\]"):
+    optax_predict.check_chain(tx, {"w": jnp.ones(2)})
+
+
+def test_check_chain_wants_a_predictor():
+  with pytest.raises(ValueError, match="holds no PredictState"):
+    optax_predict.check_chain(optax.adam(0.1), jnp.ones(2))
+  with pytest.raises(TypeError, match="tx"):
+    optax_predict.check_chain(jnp.ones(2), optax.adam(0.1))
 
 
 def test_every_wrapper_is_listed():

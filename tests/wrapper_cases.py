@@ -16,10 +16,11 @@ class Outcome(enum.StrEnum):
   CLOSE = "predicts, differs"
   NONE = "never predicts"
   ERROR = "error"
+  REFUSED = "refused"
   WRONG = "**do not**"
 
 
-EXACT, CLOSE, NONE, ERROR, WRONG = Outcome
+EXACT, CLOSE, NONE, ERROR, REFUSED, WRONG = Outcome
 
 
 class Case(NamedTuple):
@@ -85,7 +86,7 @@ def without_extra_args(inner):
   return optax.GradientTransformation(inner.init, update)
 
 
-LEAK = "A skipped gradient reaches {} as zeros. "
+LEAK = "A skipped gradient would reach {} as zeros. "
 FIRST = LEAK + "Put `predict` first."
 NEEDS_VALUE = "Pass `value=loss`, to `fast_forward` too: the last known loss."
 SEARCHES = "Evaluates the loss at every step; prediction saves nothing."
@@ -127,8 +128,8 @@ CASES = (
   Case(
     "`chain(masked(predict, m), base)`",
     lambda p: optax.chain(optax.masked(p(), ONLY_W), base()),
-    fast_forward=WRONG,
-    per_step=WRONG,
+    fast_forward=REFUSED,
+    per_step=REFUSED,
     note=LEAK.format("the parameters outside of m")
     + "Mask or partition behind `predict`.",
   ),
@@ -164,8 +165,8 @@ CASES = (
     lambda p: optax.partition(
       {"x": optax.chain(p(), base()), "y": optax.adam(0.1)}, LABELS
     ),
-    fast_forward=WRONG,
-    per_step=WRONG,
+    fast_forward=REFUSED,
+    per_step=REFUSED,
     note=LEAK.format("that group") + "Give it a predictor.",
   ),
   Case(
@@ -196,7 +197,7 @@ CASES = (
     lambda p: optax.chain(
       optax.conditionally_transform(p(), two_of_three), base()
     ),
-    per_step=WRONG,
+    per_step=REFUSED,
     note=LEAK.format("`base` where f is false")
     + "`fast_forward` ends the window there instead.",
   ),
@@ -257,8 +258,8 @@ CASES = (
   Case(
     "`contrib.mechanize(chain(predict, base))`",
     lambda p: contrib.mechanize(optax.chain(p(), optax.sgd(1.0)), s_init=0.1),
-    fast_forward=WRONG,
-    per_step=WRONG,
+    fast_forward=REFUSED,
+    per_step=REFUSED,
     note=FIRST.format("`mechanize`"),
   ),
   Case(
@@ -269,7 +270,7 @@ CASES = (
     "`contrib.sam(chain(predict, base), adversary)`",
     lambda p: contrib.sam(optax.chain(p(), base()), adversary()),
     fast_forward=ERROR,
-    per_step=WRONG,
+    per_step=REFUSED,
     message="unexpected keyword argument",
     note=LEAK.format("the adversary, which divides by their norm: NaN")
     + "Put `predict` first.",
@@ -334,15 +335,15 @@ CASES = (
   Case(
     "`ema` before `predict`",
     lambda p: optax.chain(optax.ema(0.5), p(), optax.sgd(0.3)),
-    fast_forward=WRONG,
-    per_step=WRONG,
+    fast_forward=REFUSED,
+    per_step=REFUSED,
     note=FIRST.format("the average"),
   ),
   Case(
     "`scale_by_adam` before `predict`",
     lambda p: optax.chain(optax.scale_by_adam(), p(), optax.scale(-0.05)),
-    fast_forward=WRONG,
-    per_step=WRONG,
+    fast_forward=REFUSED,
+    per_step=REFUSED,
     note=FIRST.format("the moments") + " So with all that has a state.",
   ),
   Case(

@@ -18,6 +18,8 @@ Predict = Callable[[], optax.GradientTransformation]
 TAUS = (1e-1, 1e-2, 1e-3)
 # The rate that is best for the base, and a careful one.
 RATES = {"best rate": 1.0, "a third of it": 1 / 3}
+# How much longer the base alone runs on problems that prediction lost.
+LONGER = 10
 # How far the start of the control is moved, relative to itself.
 MOVED = 1e-4
 
@@ -108,9 +110,9 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     size: how much to run.
 
   Returns:
-    For each of ``RATES``: ``lost`` and ``control_lost``, ``rates``,
-    ``predicted_steps``, and for each of the ``targets``, ``ratios`` and
-    ``control``; as of :func:`against`.
+    For each of ``RATES``: ``lost`` and ``control_lost``, ``lost_later``, of
+    :func:`lost_later`, ``rates``, ``predicted_steps``, and for each of the
+    ``targets``, ``ratios`` and ``control``; as of :func:`against`.
   """
   base = alone(name, size)
   rng = np.random.default_rng(1)
@@ -122,6 +124,7 @@ def compare(name: str, size: Size) -> dict[str, Any]:
       "rates": base.rates[label].tolist(),
       "lost": outcome["lost"],
       "control_lost": control[label]["lost"],
+      "lost_later": lost_later(base, label, outcome["lost"]),
       "predicted_steps": outcome["predicted_steps"],
       "targets": {
         tau: {"ratios": each, "control": control[label]["ratios"][tau]}
@@ -130,6 +133,33 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     }
     for label, outcome in found.items()
   }
+
+
+def lost_later(base: Alone, label: str, lost: Sequence[int]) -> list[int]:
+  """Of some problems, those that the base alone loses too, only later.
+
+  With prediction an optimizer takes more steps in as many gradients. Where it is
+  unstable at the end of its way, it gets there sooner.
+
+  Args:
+    base: the base alone.
+    label: of the rate.
+    lost: problems.
+
+  Returns:
+    Those of them on which the base alone, run ``LONGER`` times as long, is above
+    its start or not finite at any gradient after the horizon.
+  """
+  size, found = base.size, []
+  budget = LONGER * size.horizon
+  for i in sorted({problem // size.count for problem in lost}):
+    make, family = running.BASES[base.name], slice(i, i + 1)
+    run = running.runner(make, None, budget, size.chosen[family])
+    at = slice(i * size.count, (i + 1) * size.count)
+    runs = run(base.start[at], base.data[family], base.rates[label][at])
+    is_low = runs.losses[size.horizon :] <= runs.losses[0]
+    found += (at.start + np.flatnonzero(~is_low.all(axis=0))).tolist()
+  return sorted(set(lost) & set(found))
 
 
 def _runner(name, size, predict):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.reliability import comparing
 from benchmarks.report import table
 
 # Beyond this a run is called slower; the control shows what chance does.
@@ -30,7 +31,9 @@ base's best after {horizon} gradients.
 
 The **control** is the base alone from a start moved by 1e-4 of itself: what it
 shows is chance, not prediction. **Lost** is a run that is not finite or ends
-above its start where the base alone does not.
+above its start where the base alone does not. **Later by the base too** are those
+of them in which the base alone, run {longer} times as long, comes to lie above its
+start as well: it is unstable there, and prediction gets there with fewer gradients.
 
 """
 
@@ -50,6 +53,7 @@ def text(results: dict[str, Any]) -> str:
     grid=len(size["grid"]),
     horizon=size["horizon"],
     seed=size["seed"],
+    longer=comparing.LONGER,
     names=" ".join(results["optimizers"]),
   )
   parts = [
@@ -93,17 +97,21 @@ def _lost(results) -> str:
         label,
         str(len(found["rates"])),
         f"**{len(which)}**",
+        str(len(found["lost_later"])),
         str(len(found["control_lost"])),
         ", ".join(which),
       ]
     )
   total = sum(len(found["lost"]) for *_, found in _settings(results))
+  later = sum(len(found["lost_later"]) for *_, found in _settings(results))
   control = sum(len(found["control_lost"]) for *_, found in _settings(results))
   runs = sum(len(found["rates"]) for *_, found in _settings(results))
-  head = ["base", "rate", "runs", "lost", "lost by the control", "which"]
+  head = ["base", "rate", "runs", "lost", "later by the base too"]
+  head += ["lost by the control", "which"]
   return (
     f"**{total} of {runs} runs were lost with prediction, {control} by the"
-    f" control.**\n\n{table(head, rows)}"
+    f" control; {later} of the {total} the base alone loses later.**\n\n"
+    + table(head, rows)
   )
 
 

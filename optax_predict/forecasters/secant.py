@@ -128,7 +128,8 @@ def secant(
   """
   m = _checks.check_count("memory", memory)
   candidates = tuple(staleness)
-  _checks.check_count("len(staleness)", len(candidates))
+  if not candidates:
+    raise ValueError("staleness must hold at least one value, got none.")
   for value in candidates:
     _checks.check_number("staleness", value, 0.0)
   _checks.check_number("damping", damping, 0.0)

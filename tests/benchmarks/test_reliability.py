@@ -66,6 +66,15 @@ def test_lost_is_what_only_the_other_loses():
   assert comparing.lost(base, other, 3) == [1, 3]
 
 
+def test_lost_later_is_what_the_base_alone_loses_too():
+  size = _SIZE._replace(chosen=families.named(("quadratic",)), grid=(0.01,))
+  base = comparing.alone("sgd", size)
+  rates = base.rates["best rate"] * np.array([1, 1e6, 1e6], np.float32)
+  base = base._replace(rates={"best rate": rates[: size.count]})
+  assert comparing.lost_later(base, "best rate", [0, 1]) == [1]
+  assert comparing.lost_later(base, "best rate", [0]) == []
+
+
 def test_ratios_by_hand():
   base = _runs([[11, 6, 1, 1], [11, 6, 2, 1]])
   other = _runs([[11, 1, 1, 1], [11, 5, 5, 5]])
@@ -110,13 +119,14 @@ def test_page_and_figure_are_written(compared, tmp_path):
     "faults": {"sgd": [_row(recovery_worst=None)]},
     "long_run": [],
   }
-  results["optimizers"]["sgd"]["best rate"]["lost"] = [4]
+  results["optimizers"]["sgd"]["best rate"] |= dict(lost=[4], lost_later=[4])
   command.write(results, tmp_path)
   page = (tmp_path / "reliability.md").read_text()
   assert page == report.text(
     json.loads((tmp_path / "reliability.json").read_text())
   )
   assert "**1 of 12 runs were lost with prediction" in page
+  assert "1 of the 1 the base alone loses later" in page
   assert "noisy quadratic 1" in page
   assert "| zero | sgd | 3 | 3 | 2 | never | 0.5 |" in page
   assert (tmp_path / "reliability.png").stat().st_size > 10_000
