@@ -28,7 +28,10 @@ from optax_predict import horizons
     ),
     (lambda: forecasters.secant(ridge=0.0), r"ridge must be in \(0, inf\)"),
     (lambda: forecasters.secant(staleness=[-0.5]), "staleness must be in"),
-    (lambda: forecasters.secant(staleness=[]), "staleness must hold at least one"),
+    (
+      lambda: forecasters.secant(staleness=[]),
+      "staleness must hold at least one",
+    ),
     (lambda: horizons.fixed(0), "prediction_steps must be at least 1, got 0"),
     (lambda: horizons.fixed(4, 1.5), r"min_correlation must be in \[-1, 1\]"),
     (lambda: horizons.adaptive(0.0), r"rtol must be in \(0, 1\), got 0.0"),

@@ -33,9 +33,7 @@ class DenseSecant:
     """The forecast without gamma r, r, and L."""
     s, y, lengths = self.pairs()
     middles = np.diff(self.points, axis=0) / 2 + self.points[:-1]
-    far = np.linalg.norm(
-      middles[-self.memory :] - self.points[-1], axis=1
-    )
+    far = np.linalg.norm(middles[-self.memory :] - self.points[-1], axis=1)
     ridge = self.ridge + self.STALENESS[candidate] * (far / lengths[-1]) ** 2
     inverse = np.linalg.inv(s @ s.T + np.diag(ridge))
     d = x - self.points[-1]

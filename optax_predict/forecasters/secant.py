@@ -172,7 +172,7 @@ def secant(
     return both[:m], both[m:]
 
   def solve(history, inverse, s_d, y_d):
-    """c and, of the symmetric term S^T t, the weights t."""
+    """Coefficients c, and the weights t of the symmetric term S^T t."""
     c = inverse @ s_d
     t = inverse @ (y_d - history.cross @ c) if symmetric else jnp.zeros_like(c)
     return c, t
