@@ -119,6 +119,7 @@ def predict_gradients(
     del extra_args
     if isinstance(state, ProbedState):
       if state.anchor_params is not None:
+        _checks.check_like("params", params, state.anchor_params)
         _checks.check_like("gradients", updates, state.anchor_params)
       return _base.zeros(updates), state
     if reached is not None:

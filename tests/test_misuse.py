@@ -175,11 +175,8 @@ def test_parameters_are_not_optional():
     optax_predict.fast_forward(tx, opt_state=tx.init(params()))
 
 
-# Nothing can refuse these: a link of a chain does not see its neighbours.
+# Not where a predictor belongs, and no skipped gradient is used.
 PLACES = {
-  "after the optimizer": lambda: optax.chain(
-    optax.scale_by_adam(), predict(), optax.scale(-0.05)
-  ),
   "after clipping": lambda: optax.chain(
     optax.clip_by_global_norm(1.0), predict(), optax.sgd(0.2)
   ),
