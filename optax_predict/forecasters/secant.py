@@ -221,7 +221,6 @@ def secant(
     return _base.Forecast(forecast, jnp.where(is_safe, expected_error, jnp.inf))
 
   def observe(gradients, history, motion, forecast):
-    del forecast  # What the candidates predicted follows from inner products.
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
@@ -234,11 +233,13 @@ def secant(
     s_d, y_d = split(history, motion)
     if not symmetric:
       y_d = _base.inner_products([(x, dx) for x in history.changes])
+    miss = _difference(forecast.gradients, gradients)
     found = _base.inner_products(
       [
         (y, y),
         (s, y),
         (gradients, gradients),
+        (miss, miss),
         *((x, y) for x in history.displacements),
         *((x, y) for x in history.changes),
       ]
@@ -246,17 +247,18 @@ def secant(
     products = _backtest.Products(
       s_d=per_length * s_d,
       y_d=per_length * y_d,
-      s_y=found[3 : 3 + m],
-      y_y=found[3 + m :],
+      s_y=found[4 : 4 + m],
+      y_y=found[4 + m :],
       d_d=jnp.ones_like(length),
       d_y=found[1],
       square=found[0],
     )
-    norm = jnp.sqrt(found[2]) * per_length
-    learnt = _learn(history, products, norm, is_pair)
-    # Beside leaving out what overflows, this orders every read of a slot before
-    # the write to it: XLA would copy the slot otherwise.
-    known = [found, products.s_d, products.y_d, learnt["errors"]]
+    norm, error = jnp.sqrt(found[2:4]) * per_length
+    learnt = _learn(history, products, norm, error, is_pair)
+    # Beside leaving out what overflows, this orders every read of a slot, the
+    # forecast's too, before the write to it: XLA would copy the slot otherwise.
+    known = [found[:3], found[4:], products.s_d, products.y_d]
+    known += [learnt["errors"]]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)
     pairs = history.pairs + is_pair.astype(jnp.int32)
@@ -293,7 +295,7 @@ def secant(
       **learnt,
     )
 
-  def _learn(history, products, norm, is_pair):
+  def _learn(history, products, norm, error, is_pair):
     """What the true gradient says of every candidate's forecast."""
 
     def candidate(inverse, fit):
@@ -307,8 +309,8 @@ def secant(
     # Neither candidates nor kappa have said anything before the first pair.
     is_known = is_pair & (history.pairs > 0)
     size = jnp.maximum(norm, _backtest.tiny(norm))
-    largest = jnp.maximum(errors[best], unexplained) / _backtest.OUTLIER
-    calibration = jnp.stack([errors[best], unexplained])
+    largest = jnp.maximum(error, unexplained) / _backtest.OUTLIER
+    calibration = jnp.stack([error, unexplained])
     return dict(
       scores=_backtest.learn(
         history.scores, jnp.minimum(errors / size, _backtest.WORST), is_known
