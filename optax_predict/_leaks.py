@@ -61,7 +61,9 @@ def check_chain(
   gradients = _base.zeros(params if gradients is None else gradients)
 
   def check(params):
-    refuse_leaks(tx, gradients, params, tx.init(params), extra_args)
+    opt_state = tx.init(params)
+    _opt_state.predict_states(opt_state)
+    refuse_leaks(tx, gradients, params, opt_state, extra_args)
 
   jax.eval_shape(check, params)
 

@@ -19,7 +19,7 @@ from tests import helpers
 ROOT = pathlib.Path(__file__).parents[1]
 FORECASTERS = optax_predict.forecasters
 # Not as many steps as a window has: the save is in the middle of one.
-BEFORE, AFTER = 13, 10
+BEFORE, AFTER = 17, 10
 
 
 def start():
