@@ -204,7 +204,7 @@ def test_wrapper_answers_as_documented(case, form, alone_runs):
 )
 def test_check_chain_refuses_what_the_table_says(case):
   params = start(case)
-  options = {"value": 1.0} if case.needs_value else {}
+  options = {"value": jnp.ones([])} if case.needs_value else {}
 
   def check():
     optax_predict.check_chain(
