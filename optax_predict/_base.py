@@ -132,12 +132,17 @@ class Horizon(NamedTuple):
       no such limit.
     max_expected_error: a window also ends when the forecaster expects a larger
       relative error than this; ``None`` for no such limit.
+    max_error: where the forecast for the true gradient after a window had a
+      larger relative error than this, :func:`fast_forward` takes the window
+      back: it puts the parameters to where its predicted steps began. ``None``
+      for no such limit.
   """
 
   init: Callable[[], PyTree]
   update: Callable[[ForecastError, PyTree], tuple[jax.Array, PyTree]]
   max_growth: float | None = None
   max_expected_error: float | None = None
+  max_error: float | None = None
 
 
 def wide_dtype(*arrays: Any) -> Any:

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 
 from optax_predict import _base
 
+# A sum over the same numbers may be rounded in another way in another program.
+_SAME = 1e-3
+
 
 def growth(horizon: _base.Horizon) -> float:
   """``max_growth``, infinite where the horizon sets no limit."""
@@ -58,6 +61,30 @@ def reach(
     return None
   longest = finite(horizon.max_growth * distance)
   return jnp.where(distance > 0, longest, state.reach)
+
+
+def is_rejected(
+  horizon: _base.Horizon, params: Any, error: _base.ForecastError, state: Any
+) -> jax.Array:
+  """Whether a window is to be taken back, ``int32[]``.
+
+  Only one that :func:`fast_forward` took, and only where it has left the
+  parameters: what a caller has put in their place is not ours to take back.
+  """
+  if horizon.max_error is None:
+    return jnp.zeros([], jnp.int32)
+  length = state.window_length
+  moved = distance(params, state.start_params)
+  is_ours = (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
+  is_wrong = error.relative_error > horizon.max_error
+  return (is_ours & is_wrong & (error.window_steps > 0)).astype(jnp.int32)
+
+
+def distance(params: Any, start: Any) -> jax.Array:
+  """Between two places, in float32 or wider."""
+  return _base.norm(
+    jax.tree.map(lambda x, y: _base.widen(x) - _base.widen(y), params, start)
+  )
 
 
 def is_too_far(

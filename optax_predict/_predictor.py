@@ -86,7 +86,8 @@ def gradient_predictor(
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
   has_limits = (horizon.max_growth, horizon.max_expected_error) != (None, None)
   is_bounded = horizon.max_growth is not None
-  keeps_anchor = forecaster.needs_params or has_limits
+  may_retreat = horizon.max_error is not None
+  keeps_anchor = forecaster.needs_params or has_limits or may_retreat
   corrects = not (
     isinstance(correction_weight, (int, float)) and correction_weight == 0
   )
@@ -121,6 +122,9 @@ def gradient_predictor(
       gradient_norm=jnp.zeros([], dtype),
       excess=jnp.zeros([], dtype),
       reach=jnp.zeros([], dtype) if is_bounded else None,
+      start_params=_base.zeros(params) if may_retreat else None,
+      window_length=jnp.zeros([], dtype) if may_retreat else None,
+      is_rejected=count(),
       horizon_state=horizon.init(),
       anchor_params=_base.zeros(params) if keeps_anchor else None,
       gradient_history=history,
@@ -188,6 +192,7 @@ def gradient_predictor(
         gradient_norm=size / (1 + excess),
         excess=excess,
         reach=_limits.reach(horizon, moved.distance, state),
+        is_rejected=_limits.is_rejected(horizon, params, error, state),
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
           gradients, history, located, forecast
@@ -204,6 +209,7 @@ def gradient_predictor(
         planned_steps=jnp.zeros([], jnp.int32),
         elapsed_steps=optax.safe_increment(state.elapsed_steps),
         excess=jnp.zeros_like(state.excess),
+        is_rejected=jnp.zeros([], jnp.int32),
       )
 
     state = lax.cond(is_usable, record, leave_out, state)
@@ -211,6 +217,9 @@ def gradient_predictor(
       step_count=optax.safe_increment(state.step_count),
       true_gradient_count=optax.safe_increment(state.true_gradient_count),
       window_stopped=jnp.zeros([], jnp.int32),
+      window_length=jnp.zeros_like(state.window_length)
+      if may_retreat
+      else None,
       distance=jnp.zeros_like(state.distance) if keeps_anchor else None,
     )
 

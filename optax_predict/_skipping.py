@@ -11,6 +11,7 @@ import optax
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _leaks
+from optax_predict import _limits
 from optax_predict import _opt_state
 
 
@@ -26,6 +27,12 @@ def fast_forward(
   predicted gradients until the next true gradient is due, in one
   ``lax.while_loop``: under ``jit`` the number of steps may differ from call to
   call without a recompilation. Outside of it, the loop is compiled at every call.
+
+  A window that went wrong is taken back first, where the horizon says so: the
+  update from the true gradient at its end is left out with it, and parameters
+  are again what they were before its predicted steps. That is done where one
+  predictor stands in a plain chain, and only if the parameters were still those
+  that the window had led to.
 
   The window ends early, where the horizon says so, before a step whose forecast
   is expected to be poor and after a step whose update was too long. A wrapper
@@ -76,6 +83,10 @@ def fast_forward(
   placeholder = _base.zeros(params)
   if not _may_pass_on(opt_state):
     _leaks.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
+  may_retreat = _may_retreat(opt_state)
+  if may_retreat:
+    params, opt_state = _retreat(params, opt_state)
+  start = params
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
 
   def update(params, live, **flags):
@@ -138,7 +149,10 @@ def fast_forward(
     (params, look_ahead(params, live) if plain else live),
   )
   # Predictors that share an optimizer all see the next true gradient.
-  return params, _attach(_end_window(live), history)
+  opt_state = _attach(_end_window(live), history)
+  if may_retreat:
+    opt_state = _with_start(start, params, opt_state)
+  return params, opt_state
 
 
 def value_and_grad(
@@ -245,6 +259,46 @@ def _held(state):
     gradient_history=state.gradient_history,
     anchor_params=state.anchor_params,
     accumulated_correction=state.accumulated_correction,
+    start_params=state.start_params,
+  )
+
+
+def _may_retreat(opt_state):
+  """Whether one predictor sees all parameters and may take a window back."""
+  states = _opt_state.predict_states(opt_state)
+  return (
+    len(states) == 1
+    and states[0].start_params is not None
+    and _is_plain_chain(opt_state)
+  )
+
+
+def _retreat(params, opt_state):
+  """Goes back to the start of a window that went wrong.
+
+  The true gradient at its end stays in the history and in the optimizer, whose
+  update from it is undone with the window.
+  """
+  (state,) = _opt_state.predict_states(opt_state)
+  is_rejected = state.is_rejected > 0
+  # No cond: this is written where the start of the last window was.
+  params = _base.where(is_rejected, state.start_params, params)
+  left = jnp.minimum(state.remaining_steps, 0)
+  state = state._replace(
+    remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
+    excess=jnp.where(is_rejected, 0, state.excess),
+    is_rejected=jnp.zeros([], jnp.int32),
+  )
+  return params, _opt_state.replace_states([state], opt_state)
+
+
+def _with_start(start, params, opt_state):
+  """Keeps where a window began, and how far from there it has led."""
+  return _opt_state.map_states(
+    lambda s: s._replace(
+      start_params=start, window_length=_limits.distance(params, start)
+    ),
+    opt_state,
   )
 
 

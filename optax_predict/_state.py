@@ -36,6 +36,12 @@ class PredictState(NamedTuple):
       was longer, a real scalar; 0 when it was passed on as it was.
     reach: how far from the last true gradient this window may lead, a real
       scalar; ``None`` when the horizon sets no limit.
+    start_params: parameters that this window's predicted steps began from, or
+      ``None`` when the horizon takes no window back.
+    window_length: distance from there to where they led, a real scalar; 0 when
+      there is nothing to take back; ``None`` with ``start_params``.
+    is_rejected: 1 when the window before the last true gradient is to be taken
+      back, ``int32[]``.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
     mean_error: mean of all relative errors, ``float32[]``.
@@ -62,6 +68,9 @@ class PredictState(NamedTuple):
   gradient_norm: jax.Array
   excess: jax.Array
   reach: jax.Array | None
+  start_params: Any
+  window_length: jax.Array | None
+  is_rejected: jax.Array
   relative_error: jax.Array
   correlation: jax.Array
   mean_error: jax.Array

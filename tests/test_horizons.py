@@ -124,9 +124,13 @@ def test_what_follows_a_warmup_sees_nothing_of_it():
 
 def test_warmup_keeps_the_limits_of_what_follows():
   horizon = optax_predict.horizons.warmup(
-    4, optax_predict.horizons.adaptive(max_growth=3.0, max_expected_error=0.7)
+    4,
+    optax_predict.horizons.adaptive(
+      max_growth=3.0, max_expected_error=0.7, max_error=2.0
+    ),
   )
-  assert (horizon.max_growth, horizon.max_expected_error) == (3.0, 0.7)
+  limits = horizon.max_growth, horizon.max_expected_error, horizon.max_error
+  assert limits == (3.0, 0.7, 2.0)
 
 
 def run(predictor, steps, state):

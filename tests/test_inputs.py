@@ -39,6 +39,7 @@ from optax_predict import horizons
     (lambda: horizons.adaptive(np.nan), r"rtol must be in \(0, 1\), got nan"),
     (lambda: horizons.adaptive(max_steps=0), "max_steps must be at least 1"),
     (lambda: horizons.adaptive(max_growth=0.5), "max_growth must be in"),
+    (lambda: horizons.adaptive(max_error=0.0), "max_error must be in"),
     (
       lambda: optax_predict.predict_gradients(correction_weight=np.inf),
       "correction_weight must be finite, got inf",

@@ -83,9 +83,9 @@ def against(base: Alone, predict: Predict | None, start: Any) -> dict[str, Any]:
 
   Returns:
     For each of ``RATES``: ``lost``, the problems that ended worse than they
-    began or not finite though the base alone did not; ``predicted_steps``; for
-    each target in ``ratios``, true gradients relative to the base alone,
-    infinite for a miss.
+    began or not finite though the base alone did not; ``relapsed``, of
+    :func:`relapses`; ``predicted_steps``; for each target in ``ratios``, true
+    gradients relative to the base alone, infinite for a miss.
   """
   run, horizon = _runner(base.name, base.size, predict), base.size.horizon
   found = {}
@@ -93,6 +93,7 @@ def against(base: Alone, predict: Predict | None, start: Any) -> dict[str, Any]:
     runs = run(start, base.data, rates)
     found[label] = {
       "lost": lost(base.runs[label], runs, horizon),
+      "relapsed": relapses(base.runs[label], runs, horizon),
       "predicted_steps": runs.predicted_steps.tolist(),
       "ratios": {
         f"{tau:g}": ratios(base.runs[label], runs, tau, horizon).tolist()
@@ -111,8 +112,9 @@ def compare(name: str, size: Size) -> dict[str, Any]:
 
   Returns:
     For each of ``RATES``: ``lost`` and ``control_lost``, ``lost_later``, of
-    :func:`lost_later`, ``rates``, ``predicted_steps``, and for each of the
-    ``targets``, ``ratios`` and ``control``; as of :func:`against`.
+    :func:`lost_later`, ``relapsed``, of :func:`relapses`, ``rates``,
+    ``predicted_steps``, and for each of the ``targets``, ``ratios`` and
+    ``control``; as of :func:`against`.
   """
   base = alone(name, size)
   rng = np.random.default_rng(1)
@@ -125,6 +127,13 @@ def compare(name: str, size: Size) -> dict[str, Any]:
       "lost": outcome["lost"],
       "control_lost": control[label]["lost"],
       "lost_later": lost_later(base, label, outcome["lost"]),
+      "relapsed": {
+        "with prediction": outcome["relapsed"],
+        "alone": relapses(base.runs[label], base.runs[label], size.horizon),
+        "alone, longer": relapses(
+          base.runs[label], _longer(base, label), size.horizon
+        ),
+      },
       "predicted_steps": outcome["predicted_steps"],
       "targets": {
         tau: {"ratios": each, "control": control[label]["ratios"][tau]}
@@ -162,6 +171,13 @@ def lost_later(base: Alone, label: str, lost: Sequence[int]) -> list[int]:
   return sorted(set(lost) & set(found))
 
 
+def _longer(base: Alone, label: str) -> running.Runs:
+  """The base alone, ``LONGER`` times as long."""
+  make, size = running.BASES[base.name], base.size
+  run = running.runner(make, None, LONGER * size.horizon, size.chosen)
+  return run(base.start, base.data, base.rates[label])
+
+
 def _runner(name, size, predict):
   make = running.BASES[name]
   return running.runner(make, predict, 2 * size.horizon, size.chosen)
@@ -194,10 +210,34 @@ def ratios(
   base: running.Runs, other: running.Runs, tau: float, horizon: int
 ) -> np.ndarray:
   """True gradients to a target relative to the base's, infinite for a miss."""
+  level = _level(base, tau, horizon)
+  return _needed(other.losses, level) / _needed(base.losses, level)
+
+
+def relapses(
+  base: running.Runs, other: running.Runs, horizon: int
+) -> list[int]:
+  """Problems that were nearly solved and then left again.
+
+  Args:
+    base: sets the levels.
+    other: what is looked at, to its end.
+    horizon: true gradients of the base that set the levels.
+
+  Returns:
+    Problems whose loss, after it had come to the smallest of ``TAUS``, was above
+    the largest of them or not finite.
+  """
+  near, far = (_level(base, tau, horizon) for tau in (min(TAUS), max(TAUS)))
+  has_been_near = np.cumsum(other.losses <= near, axis=0) > 0
+  is_far = has_been_near & ~(other.losses <= far)
+  return np.flatnonzero(is_far.any(axis=0)).tolist()
+
+
+def _level(base, tau, horizon):
   first = base.losses[0].astype(np.float64)
   best = np.fmin.reduce(base.losses[:horizon], axis=0)
-  level = best + tau * (first - best)
-  return _needed(other.losses, level) / _needed(base.losses, level)
+  return best + tau * (first - best)
 
 
 def _needed(losses, level):

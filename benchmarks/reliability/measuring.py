@@ -11,6 +11,7 @@ from benchmarks.reliability import families
 from benchmarks.reliability import fault_table
 from benchmarks.reliability import faults
 from benchmarks.reliability import long_run
+from benchmarks.reliability import on_tasks
 from optax_predict import forecasters
 
 QUICK = comparing.Size(
@@ -67,6 +68,7 @@ def measure(
       "families": [f.name for f in size.chosen],
     },
     "taus": [f"{tau:g}" for tau in comparing.TAUS],
+    "tasks": on_tasks.published(),
     "optimizers": dict.fromkeys(bases),
     "faults": dict.fromkeys(faulty),
   }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import analysis
 from benchmarks.reliability import comparing
 from benchmarks.report import table
 
@@ -66,6 +67,8 @@ def text(results: dict[str, Any]) -> str:
     f"All optimizers and rates, target {results['taus'][-1]}.\n\n"
     + _families(results),
     "## The worst runs\n\n" + _worst(results),
+    _relapses(results),
+    _tasks(results),
     _faults(results),
     _long_run(results),
   ]
@@ -199,6 +202,62 @@ def _worst(results, shown: int = 15) -> str:
   head = ["problem", "base", "rate", "target", "ratio", "control"]
   said = f"{len(found)} of all targets took more than {SLOWER} times as many"
   return f"{said} gradients; the {len(rows)} worst:\n\n" + table(head, rows)
+
+
+def _relapses(results) -> str:
+  columns = ["with prediction", "alone", "alone, longer"]
+  rows, total = [], dict.fromkeys(columns, 0)
+  for name, label, found in _settings(results):
+    counts = {key: len(found["relapsed"][key]) for key in columns}
+    total = {key: total[key] + counts[key] for key in columns}
+    rows.append(
+      [name, label, str(len(found["rates"])), *map(str, counts.values())]
+    )
+  runs = sum(len(found["rates"]) for *_, found in _settings(results))
+  near, far = min(comparing.TAUS), max(comparing.TAUS)
+  said = ", ".join(f"{count} {key}" for key, count in total.items())
+  return f"""## Late bursts
+
+Optimizers leave a minimum again, Adam above all: its second moments forget. With
+prediction a run takes more steps in as many gradients, so it comes to that
+earlier. Counted are runs whose loss, after it had been within {near:g} of the gap, was
+above {far:g} of it or not finite later, in twice as many gradients as set the gap; of
+the base alone, also in {comparing.LONGER} times as many.
+
+**Of {runs} runs: {said}.**
+
+{table(["base", "rate", "runs", *columns], rows)}"""
+
+
+_GROUPS = {"reporting": "held out", "tuning": "tuning", "cutest": "CUTEst"}
+_MODES = {"drop_in": "the base's", "tuned": "its own"}
+
+
+def _tasks(results) -> str:
+  rows = [
+    [
+      row["target"],
+      _GROUPS[row["group"]],
+      row["base"],
+      _MODES[row["mode"]],
+      str(row["pairs"]),
+      f"**{row['harmed']}**",
+      str(row["missed"]),
+      "" if row["worst"] is None else f"{row['worst']:.2f}",
+      str(row["gained"]),
+    ]
+    for row in results["tasks"]
+  ]
+  head = ["target", "tasks", "base", "rate", "solved", f"above {analysis.HARM}"]
+  head += ["missed", "worst of the others", "solved with prediction only"]
+  return f"""## The benchmark's tasks
+
+The same question of the [benchmark](results.md): tasks that the tuned base or
+prediction before it solved, and how many of them needed more than
+{analysis.HARM} times as many true gradients with prediction, in the median over
+starts. At the base's rate nothing is tuned for prediction.
+
+{table(head, rows)}"""
 
 
 def _number(value: float | None) -> str:

@@ -45,7 +45,8 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 0.4,
+  max_expected_error: float = 0.8,
+  max_error: float = 1.5,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -63,7 +64,13 @@ def adaptive(
   a window that was stopped. After a window that went wrong, to a gradient more
   than ``max_growth`` times the last, it is 0, and no window opens for twice as
   many true gradients as after the last such window, at most 64; each good one
-  halves that number. A forecast :math:`\hat g` that is off by less than
+  halves that number. A window that led to a gradient whose forecast had an error
+  above ``max_error`` is taken back by :func:`fast_forward`: the parameters return
+  to where its predicted steps began. The gradient is in the history and has moved
+  the optimizer's own state, so the price is that one gradient; and since the next
+  window is shorter, there is no second one without a step between.
+
+  A forecast :math:`\hat g` that is off by less than
   :math:`|g|` keeps a gradient step a descent step: for a step size up to
   :math:`1/L`, :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |\hat g - g|^2)`.
   Where gradients keep their length that is :math:`e < 1`. Under minibatch noise
@@ -82,6 +89,9 @@ def adaptive(
       than this many times as far as the last one; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this; above 0.
+    max_error: a window is taken back where the forecast for the true gradient
+      after it had a larger relative error than this; above 0. It takes one more
+      parameter-sized buffer, for where the window began.
 
   Returns:
     A :class:`Horizon`.
@@ -105,6 +115,8 @@ def adaptive(
   _checks.check_number(
     "max_expected_error", max_expected_error, 0.0, closed=False
   )
+
+  _checks.check_number("max_error", max_error, 0.0, closed=False)
 
   def init():
     def count():
@@ -147,4 +159,4 @@ def adaptive(
     state = AdaptiveState(k, worthless, rest, pause, last)
     return jnp.where(is_tired, -rest, steps), state
 
-  return _base.Horizon(init, update, max_growth, max_expected_error)
+  return _base.Horizon(init, update, max_growth, max_expected_error, max_error)

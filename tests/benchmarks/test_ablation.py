@@ -36,7 +36,7 @@ def test_every_setting_can_be_built():
   for name, make in ablation_runs.SETTINGS.items():
     leaves = jax.tree.leaves(make().init(jnp.zeros(17)))
     buffers[name] = sum(leaf.shape == (17,) for leaf in leaves)
-  assert len(buffers) == 31
+  assert len(buffers) == 33
   assert buffers["memory=20"] - buffers["memory=3"] == 2 * (20 - 3)
   assert buffers["default"] - buffers["memory=5"] == 2 * (10 - 5)
 
@@ -106,7 +106,9 @@ def test_a_setting_runs_in_closed_loop():
   assert found["memory=2"]["lost"] == 0
 
 
-@pytest.mark.parametrize("option", ["max_growth", "max_expected_error"])
+@pytest.mark.parametrize(
+  "option", ["max_growth", "max_expected_error", "max_error"]
+)
 def test_none_lifts_a_limit(monkeypatch, option):
   given = {}
   monkeypatch.setattr(
@@ -115,6 +117,5 @@ def test_none_lifts_a_limit(monkeypatch, option):
     lambda forecaster=None, horizon=None: given.update(horizon=horizon),
   )
   ablation_runs.SETTINGS[f"{option}=none"]()
-  limits = given["horizon"].max_growth, given["horizon"].max_expected_error
-  assert (limits[0] is None) == (option == "max_growth")
-  assert (limits[1] is None) == (option == "max_expected_error")
+  for limit in ("max_growth", "max_expected_error", "max_error"):
+    assert (getattr(given["horizon"], limit) is None) == (limit == option)

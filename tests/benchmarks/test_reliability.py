@@ -11,6 +11,7 @@ from benchmarks.reliability import families
 from benchmarks.reliability import fault_table
 from benchmarks.reliability import faults
 from benchmarks.reliability import long_run
+from benchmarks.reliability import on_tasks
 from benchmarks.reliability import report
 from benchmarks.reliability import running
 from optax_predict import forecasters
@@ -83,6 +84,46 @@ def test_ratios_by_hand():
   )
 
 
+def test_relapses_by_hand():
+  # The gap is 10: within 0.001 of it is 1.01 or less, 0.1 of it is 2.
+  base = _runs([[11, 1, 1, 1]] * 5)
+  other = _runs(
+    [
+      [11, 1, 1, 2.1],
+      [11, 1, np.nan, 1],
+      [11, 1, 1.9, 1],
+      [11, 1.5, 3, 1],
+      [11, 1.005, 1.5, 12],
+    ]
+  )
+  assert comparing.relapses(base, other, 3) == [0, 1, 4]
+
+
+def test_harm_on_the_tasks_by_hand():
+  def row(method, mode, median):
+    return {"method": method, "mode": mode, "tau": 1e-3, "median": median}
+
+  def task(alone, ours):
+    rows = [row("sgd", "tuned", alone), row("sgd+predict", "drop_in", ours)]
+    return {"role": "reporting", "budget": 100, "rows": rows}
+
+  pairs = [(50, 20), (50, 53), (50, None), (None, 80), (None, None)]
+  tasks = {f"task{i}": task(*pair) for i, pair in enumerate(pairs)}
+  assert on_tasks.rows({"tasks": tasks}) == [
+    {
+      "target": "0.001",
+      "group": "reporting",
+      "base": "sgd",
+      "mode": "drop_in",
+      "pairs": 4,
+      "harmed": 2,
+      "missed": 1,
+      "worst": 1.06,
+      "gained": 1,
+    }
+  ]
+
+
 def test_recovery_by_hand():
   number = faults.names().index("one NaN")
   case = faults.Case(np.array([number] * 3), np.array([2] * 3), np.ones(3))
@@ -115,6 +156,19 @@ def test_page_and_figure_are_written(compared, tmp_path):
       "families": [f.name for f in _SIZE.chosen],
     },
     "taus": [f"{tau:g}" for tau in comparing.TAUS],
+    "tasks": [
+      {
+        "target": "0.001",
+        "group": "cutest",
+        "base": "sgd",
+        "mode": "tuned",
+        "pairs": 9,
+        "harmed": 2,
+        "missed": 1,
+        "worst": 1.5,
+        "gained": 3,
+      }
+    ],
     "optimizers": {"sgd": compared},
     "faults": {"sgd": [_row(recovery_worst=None)]},
     "long_run": [],
@@ -128,6 +182,8 @@ def test_page_and_figure_are_written(compared, tmp_path):
   assert "**1 of 12 runs were lost with prediction" in page
   assert "1 of the 1 the base alone loses later" in page
   assert "noisy quadratic 1" in page
+  assert "**Of 12 runs: 0 with prediction, 0 alone, 0 alone, longer.**" in page
+  assert "| 0.001 | CUTEst | sgd | its own | 9 | **2** | 1 | 1.50 | 3 |" in page
   assert "| zero | sgd | 3 | 3 | 2 | never | 0.5 |" in page
   assert (tmp_path / "reliability.png").stat().st_size > 10_000
 

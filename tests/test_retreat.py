@@ -1,0 +1,183 @@
+"""Windows that went wrong are taken back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_predict
+from tests import helpers
+
+RATE = 0.1
+HORIZON = optax_predict.horizons.fixed(2, -1.0)._replace(max_error=1.5)
+
+
+def optimizer(horizon=HORIZON, wrap=lambda tx: tx, base=None):
+  """Predicts the last gradient, twice, whatever it was worth."""
+  predict = optax_predict.predict_gradients(
+    optax_predict.forecasters.momentum(0.0), horizon
+  )
+  return wrap(optax.chain(predict, base or optax.sgd(RATE)))
+
+
+def run(tx, gradients, change=lambda x: x):
+  """Parameters after every call, and the last state."""
+
+  @jax.jit
+  def step(x, state, gradient):
+    updates, state = tx.update(jnp.full(3, gradient), state, x)
+    return optax_predict.fast_forward(
+      tx, optax.apply_updates(x, updates), state
+    )
+
+  x = jnp.array([1.0, 2.0, 3.0])
+  state, path = tx.init(x), []
+  for gradient in gradients:
+    x, state = step(x, state, gradient)
+    path.append(np.asarray(x))
+    x = change(x)
+  return np.array(path), state
+
+
+def expected(moves):
+  return np.array([1.0, 2.0, 3.0]) - RATE * np.cumsum(moves)[:, None]
+
+
+# A true gradient of 1 follows on forecasts of 1: with it each call moves by 1
+# and, from the second on, by two predicted steps of 1.
+@pytest.mark.parametrize(
+  "last, moves",
+  [
+    # Off by 0.5 / sqrt(1.5) of a gradient: the window stays.
+    (1.5, [1, 3, 3, 4.5]),
+    # Off by 6 / sqrt(5): two steps are taken back, and no others follow.
+    (-5.0, [1, 3, 3, -2]),
+    (-0.2, [1, 3, 3, -2]),
+  ],
+)
+def test_a_window_with_a_large_error_is_taken_back(last, moves):
+  path, state = run(optimizer(), [1.0, 1.0, 1.0, last])
+  np.testing.assert_allclose(path, expected(moves), rtol=1e-6)
+  assert int(state[0].is_rejected) == 0
+
+
+def test_it_goes_on_from_there():
+  """The next true gradient is taken where the window began, and used."""
+  path, state = run(optimizer(), [1.0, 1.0, 1.0, -5.0, 1.0, 1.0])
+  start = expected([1, 3, 3 - 2])[-1]
+  np.testing.assert_allclose(path[3], start, rtol=1e-6)
+  assert not np.allclose(path[4], start)
+  stats = optax_predict.get_stats(state)
+  assert int(stats.computed_steps) == 6
+
+
+def test_the_gradient_that_told_so_is_kept():
+  _, state = run(optimizer(), [1.0, 1.0, 1.0, -5.0])
+  newest = optax_predict.forecasters.momentum(0.0).predict(
+    state[0].gradient_history,
+    optax_predict.Motion(jnp.int32(1), None, None),
+  )
+  np.testing.assert_allclose(newest.gradients, np.full(3, -5.0))
+
+
+def test_each_of_many_runs_for_itself():
+  tx = optimizer()
+
+  def one(last):
+    x = jnp.zeros(3)
+    state = tx.init(x)
+    for gradient in (1.0, 1.0, last):
+      updates, state = tx.update(jnp.full(3, gradient), state, x)
+      x = optax.apply_updates(x, updates)
+      x, state = optax_predict.fast_forward(tx, x, state)
+    return x[0]
+
+  found = jax.vmap(one)(jnp.array([-5.0, 1.0]))
+  np.testing.assert_allclose(found, [-RATE * 2, -RATE * 7], rtol=1e-6)
+
+
+def test_what_a_caller_has_put_there_is_left():
+  """Parameters from a checkpoint, a projection or an average stay."""
+  path, _ = run(optimizer(), [1.0, 1.0, 1.0, -5.0], change=lambda x: x + 7)
+  moved = np.diff(path, axis=0)[-1] - 7
+  np.testing.assert_allclose(moved, -RATE * 3 * np.full(3, -5.0), rtol=1e-5)
+
+
+def test_only_where_the_horizon_says_so():
+  horizon = HORIZON._replace(max_error=None)
+  path, state = run(optimizer(horizon), [1.0, 1.0, 1.0, -5.0])
+  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-6)
+  assert state[0].start_params is None and state[0].window_length is None
+
+
+@pytest.mark.parametrize(
+  "wrap",
+  [
+    lambda tx: optax.apply_if_finite(tx, 5),
+    lambda tx: optax.MultiSteps(tx, 1).gradient_transformation(),
+  ],
+)
+def test_not_behind_a_wrapper(wrap):
+  """A wrapper may keep parameters of its own, which would not go back."""
+  path, _ = run(optimizer(wrap=wrap), [1.0, 1.0, 1.0, -5.0])
+  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-6)
+
+
+def test_not_in_the_form_of_one_step_per_call():
+  """There is no one to put the parameters back; the state says nothing."""
+  tx = optimizer()
+  x = jnp.zeros(3)
+  state = tx.init(x)
+  for gradient in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -5.0]:
+    updates, state = tx.update(jnp.full(3, gradient), state, x)
+    x = optax.apply_updates(x, updates)
+    assert int(state[0].is_rejected) == 0
+
+
+def test_the_optimizer_keeps_what_it_has_learnt():
+  """Only parameters go back: the momentum holds every gradient it was given."""
+  tx = optimizer(base=optax.sgd(RATE, momentum=0.5))
+  _, state = run(tx, [1.0, 1.0, -5.0])
+  trace = 0.0
+  for gradient in [1, 1, 1, 1, -5]:
+    trace = 0.5 * trace + gradient
+  np.testing.assert_allclose(state[1][0].trace, np.full(3, trace), rtol=1e-6)
+
+
+def test_the_state_stays_as_init_made_it():
+  tx = optax.chain(optax_predict.predict_gradients(), optax.adam(RATE))
+  params = helpers.nested(np.ones(7))
+  state = tx.init(params)
+  wanted = helpers.types(state)
+  taken_back = state[0]._replace(is_rejected=jnp.int32(1))
+  _, after = jax.jit(lambda p, s: optax_predict.fast_forward(tx, p, s))(
+    params, (taken_back, state[1])
+  )
+  assert helpers.types(after) == wanted
+
+
+def test_it_keeps_a_run_on_a_cliff_from_falling():
+  """A wall that no past gradient tells of, where a window ends beyond it."""
+
+  def loss(x):
+    return jnp.sum(-x) + 50 * jnp.sum(jnp.maximum(x - 2, 0) ** 2)
+
+  def losses(max_error):
+    horizon = optax_predict.horizons.fixed(8, -1.0)._replace(
+      max_error=max_error
+    )
+    tx = optimizer(horizon)
+
+    def step(carry, _):
+      x, state = carry
+      value, gradient = jax.value_and_grad(loss)(x)
+      updates, state = tx.update(gradient, state, x)
+      x = optax.apply_updates(x, updates)
+      return optax_predict.fast_forward(tx, x, state), value
+
+    x = jnp.zeros(1)
+    return jax.lax.scan(step, (x, tx.init(x)), None, 6)[1]
+
+  assert float(jnp.max(losses(None))) > 10
+  assert float(losses(1.5)[-1]) < 0
