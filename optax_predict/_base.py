@@ -133,9 +133,9 @@ class Horizon(NamedTuple):
     max_expected_error: a window also ends when the forecaster expects a larger
       relative error than this; ``None`` for no such limit.
     max_error: where the forecast for the true gradient after a window had a
-      larger relative error than this, :func:`fast_forward` takes the window
-      back: it puts the parameters to where its predicted steps began. ``None``
-      for no such limit.
+      larger relative error than this, or that gradient is not finite,
+      :func:`fast_forward` takes the window back: it puts the parameters to where
+      its predicted steps began. ``None`` for no such limit.
   """
 
   init: Callable[[], PyTree]

@@ -63,27 +63,24 @@ def reach(
   return jnp.where(distance > 0, longest, state.reach)
 
 
-def is_rejected(
-  horizon: _base.Horizon, params: Any, error: _base.ForecastError, state: Any
-) -> jax.Array:
-  """Whether a window is to be taken back, ``int32[]``.
+def is_at_window_end(params: Any, state: Any) -> jax.Array:
+  """Whether parameters are where :func:`fast_forward` has led them.
 
-  Only one that :func:`fast_forward` took, and only where it has left the
-  parameters: what a caller has put in their place is not ours to take back.
+  What a caller has put in their place is not ours to take back.
   """
-  if horizon.max_error is None:
-    return jnp.zeros([], jnp.int32)
   length = state.window_length
+  if length is None:
+    return jnp.zeros([], bool)
   moved = distance(params, state.start_params)
-  is_ours = (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
-  is_wrong = error.relative_error > horizon.max_error
-  return (is_ours & is_wrong & (error.window_steps > 0)).astype(jnp.int32)
+  return (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
 
 
 def distance(params: Any, start: Any) -> jax.Array:
-  """Between two places, in float32 or wider."""
-  return _base.norm(
-    jax.tree.map(lambda x, y: _base.widen(x) - _base.widen(y), params, start)
+  """Between two places, in float32 or wider, finite."""
+  return finite(
+    _base.norm(
+      jax.tree.map(lambda x, y: _base.widen(x) - _base.widen(y), params, start)
+    )
   )
 
 

@@ -1,5 +1,6 @@
 """The original component's operations, as pure functions on one state."""
 
+import math
 from typing import Any
 
 import jax
@@ -87,6 +88,7 @@ def gradient_predictor(
   has_limits = (horizon.max_growth, horizon.max_expected_error) != (None, None)
   is_bounded = horizon.max_growth is not None
   may_retreat = horizon.max_error is not None
+  max_error = math.inf if horizon.max_error is None else horizon.max_error
   keeps_anchor = forecaster.needs_params or has_limits or may_retreat
   corrects = not (
     isinstance(correction_weight, (int, float)) and correction_weight == 0
@@ -172,6 +174,10 @@ def gradient_predictor(
     if keeps_anchor:
       is_usable &= jnp.isfinite(moved.distance)
 
+    def rejected(is_wrong, state):
+      is_ours = _limits.is_at_window_end(params, state)
+      return (is_ours & is_wrong).astype(jnp.int32)
+
     def record(state):
       located = projected(state, moved)
       history = state.gradient_history
@@ -192,7 +198,7 @@ def gradient_predictor(
         gradient_norm=size / (1 + excess),
         excess=excess,
         reach=_limits.reach(horizon, moved.distance, state),
-        is_rejected=_limits.is_rejected(horizon, params, error, state),
+        is_rejected=rejected(error.relative_error > max_error, state),
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
           gradients, history, located, forecast
@@ -209,7 +215,7 @@ def gradient_predictor(
         planned_steps=jnp.zeros([], jnp.int32),
         elapsed_steps=optax.safe_increment(state.elapsed_steps),
         excess=jnp.zeros_like(state.excess),
-        is_rejected=jnp.zeros([], jnp.int32),
+        is_rejected=rejected(~jnp.isfinite(norm), state),
       )
 
     state = lax.cond(is_usable, record, leave_out, state)
@@ -297,6 +303,7 @@ def gradient_predictor(
       longest_update=longest_update,
       distance=distance,
       projection=moved.projection,
+      is_rejected=jnp.zeros([], jnp.int32),
     )
     return _scale(jnp.where(is_finite, scale, 0), gradients), state
 

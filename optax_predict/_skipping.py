@@ -30,9 +30,9 @@ def fast_forward(
 
   A window that went wrong is taken back first, where the horizon says so: the
   update from the true gradient at its end is left out with it, and parameters
-  are again what they were before its predicted steps. That is done where one
-  predictor stands in a plain chain, and only if the parameters were still those
-  that the window had led to.
+  are again what they were before its predicted steps. The optimizer's own state
+  stays. That is done where one predictor stands in a plain ``optax.chain``, and
+  only if the parameters were still those that the window had led to.
 
   The window ends early, where the horizon says so, before a step whose forecast
   is expected to be poor and after a step whose update was too long. A wrapper
@@ -86,7 +86,6 @@ def fast_forward(
   may_retreat = _may_retreat(opt_state)
   if may_retreat:
     params, opt_state = _retreat(params, opt_state)
-  start = params
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
 
   def update(params, live, **flags):
@@ -143,15 +142,20 @@ def fast_forward(
 
   live = _detach(opt_state)
   plain = is_plain(params, live)
+  if plain:
+    live = look_ahead(params, live)
+  opens = ~_opt_state.should_compute_full(live)
+  if may_retreat:
+    history = [_with_start(opens, params, history[0])]
   params, live = lax.while_loop(
     lambda carry: ~_opt_state.should_compute_full(carry[1]),
     plain_body if plain else wrapped_body,
-    (params, look_ahead(params, live) if plain else live),
+    (params, live),
   )
   # Predictors that share an optimizer all see the next true gradient.
   opt_state = _attach(_end_window(live), history)
   if may_retreat:
-    opt_state = _with_start(start, params, opt_state)
+    opt_state = _with_length(opens, params, opt_state)
   return params, opt_state
 
 
@@ -286,17 +290,26 @@ def _retreat(params, opt_state):
   left = jnp.minimum(state.remaining_steps, 0)
   state = state._replace(
     remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
+    planned_steps=jnp.where(is_rejected, 0, state.planned_steps),
     excess=jnp.where(is_rejected, 0, state.excess),
     is_rejected=jnp.zeros([], jnp.int32),
   )
   return params, _opt_state.replace_states([state], opt_state)
 
 
-def _with_start(start, params, opt_state):
-  """Keeps where a window began, and how far from there it has led."""
+def _with_start(opens, params, held):
+  """Keeps where a window begins, if one does."""
+  start = _base.where(opens, params, held["start_params"])
+  return held | {"start_params": start}
+
+
+def _with_length(opens, params, opt_state):
+  """Keeps how far a window has led, if there was one."""
   return _opt_state.map_states(
     lambda s: s._replace(
-      start_params=start, window_length=_limits.distance(params, start)
+      window_length=jnp.where(
+        opens, _limits.distance(params, s.start_params), s.window_length
+      )
     ),
     opt_state,
   )

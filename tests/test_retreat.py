@@ -65,9 +65,7 @@ def test_a_window_with_a_large_error_is_taken_back(last, moves):
 def test_it_goes_on_from_there():
   """The next true gradient is taken where the window began, and used."""
   path, state = run(optimizer(), [1.0, 1.0, 1.0, -5.0, 1.0, 1.0])
-  start = expected([1, 3, 3 - 2])[-1]
-  np.testing.assert_allclose(path[3], start, rtol=1e-6)
-  assert not np.allclose(path[4], start)
+  np.testing.assert_allclose(path, expected([1, 3, 3, -2, 3, 3]), rtol=1e-6)
   stats = optax_predict.get_stats(state)
   assert int(stats.computed_steps) == 6
 
@@ -102,6 +100,90 @@ def test_what_a_caller_has_put_there_is_left():
   path, _ = run(optimizer(), [1.0, 1.0, 1.0, -5.0], change=lambda x: x + 7)
   moved = np.diff(path, axis=0)[-1] - 7
   np.testing.assert_allclose(moved, -RATE * 3 * np.full(3, -5.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("change, is_ours", [(1e-4, True), (1e-2, False)])
+def test_how_far_parameters_may_be_from_where_they_were_left(change, is_ours):
+  """Along the window: a program may round in another way, no more."""
+  path, _ = run(
+    optimizer(), [1.0, 1.0, -5.0], change=lambda x: x + change * 2 * RATE
+  )
+  moved = np.diff(path, axis=0)[-1][0] / RATE
+  np.testing.assert_allclose(moved, 2 if is_ours else 15, atol=0.05)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_window_that_ends_where_no_gradient_is_finite(wrong):
+  path, state = run(optimizer(), [1.0, 1.0, wrong, 1.0])
+  wanted = expected([1, 3, -2, 3])
+  np.testing.assert_allclose(path, wanted, rtol=1e-6)
+  helpers.assert_finite(state)
+
+
+def test_a_true_gradient_that_is_not_finite_alone_takes_nothing_back():
+  path, _ = run(optimizer(), [np.nan])
+  assert np.isnan(path).all()
+
+
+def test_looking_twice_changes_nothing():
+  """A second call finds nothing to do, and the window can still go back."""
+  tx = optimizer()
+  x = jnp.zeros(3)
+  state = tx.init(x)
+  for gradient, wanted in ((1.0, -1), (1.0, -4), (-5.0, -2)):
+    updates, state = tx.update(jnp.full(3, gradient), state, x)
+    x = optax.apply_updates(x, updates)
+    for _ in range(2):
+      x, state = optax_predict.fast_forward(tx, x, state)
+    np.testing.assert_allclose(x, RATE * wanted * np.ones(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "dtype", ["bfloat16", "float16", "float64", "complex64"]
+)
+def test_parameters_of_any_dtype_go_back(dtype):
+  with helpers.x64(dtype == "float64"):
+    tx = optimizer(base=optax.sgd(0.125))
+    x = jnp.array([1, 2], dtype)
+    state = tx.init(x)
+
+    @jax.jit
+    def step(x, state, gradient):
+      updates, state = tx.update(jnp.full(2, gradient, x.dtype), state, x)
+      return optax_predict.fast_forward(
+        tx, optax.apply_updates(x, updates), state
+      )
+
+    for gradient in (1.0, 1.0, -5.0):
+      x, state = step(x, state, gradient)
+    assert x.dtype == dtype
+    # Eighths, which every one of these dtypes holds exactly.
+    np.testing.assert_array_equal(np.asarray(x, np.complex128), [0.75, 1.75])
+
+
+def test_the_default_takes_windows_back():
+  """Curvature that jumps, where a run that gathers speed cannot know of it."""
+
+  def loss(x):
+    return jnp.sum(jnp.where(x > 0, 0.5e-2 * x**2 + x, 5 * x**2 + x))
+
+  tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(0.15))
+
+  @jax.jit
+  def step(x, state):
+    gradient = jax.grad(loss)(x)
+    updates, state = tx.update(gradient, state, x)
+    rejected = state[0].is_rejected
+    x = optax.apply_updates(x, updates)
+    return *optax_predict.fast_forward(tx, x, state), rejected
+
+  x = jnp.array([20.0, 33.0])
+  state, count = tx.init(x), 0
+  for _ in range(40):
+    x, state, rejected = step(x, state)
+    count += int(rejected)
+  assert count > 0
+  assert float(loss(x)) < -0.09
 
 
 def test_only_where_the_horizon_says_so():

@@ -46,7 +46,7 @@ def adaptive(
   *,
   max_growth: float = 2.0,
   max_expected_error: float = 0.8,
-  max_error: float = 1.5,
+  max_error: float = 3.0,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -65,10 +65,10 @@ def adaptive(
   than ``max_growth`` times the last, it is 0, and no window opens for twice as
   many true gradients as after the last such window, at most 64; each good one
   halves that number. A window that led to a gradient whose forecast had an error
-  above ``max_error`` is taken back by :func:`fast_forward`: the parameters return
-  to where its predicted steps began. The gradient is in the history and has moved
-  the optimizer's own state, so the price is that one gradient; and since the next
-  window is shorter, there is no second one without a step between.
+  above ``max_error``, or that is not finite, is taken back by
+  :func:`fast_forward`: the parameters return to where its predicted steps began.
+  The price is that one gradient, which is in the history and has moved the
+  optimizer's own state; a step from a true gradient always follows.
 
   A forecast :math:`\hat g` that is off by less than
   :math:`|g|` keeps a gradient step a descent step: for a step size up to
