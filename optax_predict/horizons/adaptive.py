@@ -45,7 +45,7 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 0.8,
+  max_expected_error: float = 0.5,
   max_error: float = 3.0,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
