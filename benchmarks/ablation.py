@@ -87,7 +87,7 @@ def draw(found: dict, file: pathlib.Path) -> None:
   ax.set_xscale("log")
   ax.set_xticks(
     [4 * m + 5 for m in memory],
-    [f"{4 * m + 5}\n{2 * m + 3}\nm = {m}" for m in memory],
+    [f"{4 * m + 5}\n{2 * m + 2}\nm = {m}" for m in memory],
   )
   ax.minorticks_off()
   ax.set(

@@ -71,8 +71,11 @@ SETTINGS: dict[str, comparing.Predict] = {
     rtol=(0.3, 0.6),
     max_steps=(8, 64),
     max_growth=(1.4, 4.0, None),
-    max_expected_error=(0.2, 0.4, 0.8, None),
-    max_error=(1.5, None),
+    max_expected_error=(0.2, 0.5, 0.8, None),
+  ),
+  "max_error=3.0": _adaptive(max_error=3.0),
+  "max_expected_error=0.8, max_error=3.0": _adaptive(
+    max_expected_error=0.8, max_error=3.0
   ),
   "horizon warmup(15, adaptive())": _horizon(
     lambda: horizons.warmup(15, horizons.adaptive())

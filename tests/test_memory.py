@@ -20,14 +20,20 @@ RULES = {
     FORECASTERS.momentum(history_size=4),
     HORIZONS.adaptive(),
     0,
-    (2, 4),
+    (1, 4),
   ),
-  "holt, adaptive": (FORECASTERS.holt(), HORIZONS.adaptive(), 0, (3, 1)),
-  "trend, adaptive": (FORECASTERS.trend(), HORIZONS.adaptive(), 0, (3, 2)),
+  "holt, adaptive": (FORECASTERS.holt(), HORIZONS.adaptive(), 0, (2, 1)),
+  "trend, adaptive": (FORECASTERS.trend(), HORIZONS.adaptive(), 0, (2, 2)),
   "secant, fixed": (FORECASTERS.secant(2), HORIZONS.fixed(), 0, (2, 4)),
-  "secant, adaptive": (FORECASTERS.secant(2), HORIZONS.adaptive(), 0, (3, 4)),
-  "default": (None, None, 0, (3, 20)),
-  "default, correction": (None, None, 0.5, (4, 20)),
+  "secant, adaptive": (FORECASTERS.secant(2), HORIZONS.adaptive(), 0, (2, 4)),
+  "secant, takes back": (
+    FORECASTERS.secant(2),
+    HORIZONS.adaptive(max_error=3.0),
+    0,
+    (3, 4),
+  ),
+  "default": (None, None, 0, (2, 20)),
+  "default, correction": (None, None, 0.5, (3, 20)),
 }
 MEMORY = {"default": 10, "default, correction": 10}
 

@@ -161,13 +161,18 @@ def test_parameters_of_any_dtype_go_back(dtype):
     np.testing.assert_array_equal(np.asarray(x, np.complex128), [0.75, 1.75])
 
 
-def test_the_default_takes_windows_back():
+def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
   """Curvature that jumps, where a run that gathers speed cannot know of it."""
 
   def loss(x):
     return jnp.sum(jnp.where(x > 0, 0.5e-2 * x**2 + x, 5 * x**2 + x))
 
-  tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(0.15))
+  horizon = optax_predict.horizons.adaptive(
+    max_expected_error=0.8, max_error=1.5
+  )
+  tx = optax.chain(
+    optax_predict.predict_gradients(horizon=horizon), optax.sgd(0.15)
+  )
 
   @jax.jit
   def step(x, state):
@@ -228,7 +233,10 @@ def test_the_optimizer_keeps_what_it_has_learnt():
 
 
 def test_the_state_stays_as_init_made_it():
-  tx = optax.chain(optax_predict.predict_gradients(), optax.adam(RATE))
+  horizon = optax_predict.horizons.adaptive(max_error=3.0)
+  tx = optax.chain(
+    optax_predict.predict_gradients(horizon=horizon), optax.adam(RATE)
+  )
   params = helpers.nested(np.ones(7))
   state = tx.init(params)
   wanted = helpers.types(state)

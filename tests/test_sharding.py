@@ -55,9 +55,8 @@ def assert_same(run, single, dtype):
 
 @pytest.mark.parametrize("rule, slots", [("momentum", 2), ("secant", 5)])
 def test_every_slot_has_its_parameters_sharding(program, rule, slots):
-  # Two matrices; the slots, the last parameters, where the window began, and
-  # the correction.
-  assert program["slots"][rule] == [True] * 2 * (slots + 3)
+  # Two matrices; the slots, the last parameters and the correction.
+  assert program["slots"][rule] == [True] * 2 * (slots + 2)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -219,8 +219,8 @@ def _relapses(results) -> str:
   return f"""## Late bursts
 
 Optimizers leave a minimum again, Adam above all: its second moments forget. With
-prediction a run takes more steps in as many gradients, so it comes to that
-earlier. Counted are runs whose loss, after it had been within {near:g} of the gap, was
+prediction a run takes more steps in as many gradients, and forgets more per
+gradient. Counted are runs whose loss, after it had been within {near:g} of the gap, was
 above {far:g} of it or not finite later, in twice as many gradients as set the gap; of
 the base alone, also in {comparing.LONGER} times as many.
 

@@ -45,8 +45,8 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 0.5,
-  max_error: float = 3.0,
+  max_expected_error: float = 0.4,
+  max_error: float | None = None,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -64,11 +64,14 @@ def adaptive(
   a window that was stopped. After a window that went wrong, to a gradient more
   than ``max_growth`` times the last, it is 0, and no window opens for twice as
   many true gradients as after the last such window, at most 64; each good one
-  halves that number. A window that led to a gradient whose forecast had an error
-  above ``max_error``, or that is not finite, is taken back by
+  halves that number. With ``max_error``, a window that led to a gradient whose
+  forecast had a larger error, or that is not finite, is taken back by
   :func:`fast_forward`: the parameters return to where its predicted steps began.
   The price is that one gradient, which is in the history and has moved the
-  optimizer's own state; a step from a true gradient always follows.
+  optimizer's own state; a step from a true gradient always follows. Windows may
+  then be trusted further: ``adaptive(max_expected_error=0.8, max_error=3.0)``
+  saves one gradient in ten more where the learning rate was chosen with
+  prediction, and harms a few runs more at a rate chosen without.
 
   A forecast :math:`\hat g` that is off by less than
   :math:`|g|` keeps a gradient step a descent step: for a step size up to
@@ -90,8 +93,8 @@ def adaptive(
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this; above 0.
     max_error: a window is taken back where the forecast for the true gradient
-      after it had a larger relative error than this; above 0. It takes one more
-      parameter-sized buffer, for where the window began.
+      after it had a larger relative error than this; above 0, or ``None`` for
+      never. It takes one more parameter-sized buffer, for where the window began.
 
   Returns:
     A :class:`Horizon`.
@@ -116,7 +119,8 @@ def adaptive(
     "max_expected_error", max_expected_error, 0.0, closed=False
   )
 
-  _checks.check_number("max_error", max_error, 0.0, closed=False)
+  if max_error is not None:
+    _checks.check_number("max_error", max_error, 0.0, closed=False)
 
   def init():
     def count():

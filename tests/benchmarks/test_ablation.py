@@ -106,9 +106,7 @@ def test_a_setting_runs_in_closed_loop():
   assert found["memory=2"]["lost"] == 0
 
 
-@pytest.mark.parametrize(
-  "option", ["max_growth", "max_expected_error", "max_error"]
-)
+@pytest.mark.parametrize("option", ["max_growth", "max_expected_error"])
 def test_none_lifts_a_limit(monkeypatch, option):
   given = {}
   monkeypatch.setattr(
@@ -117,5 +115,5 @@ def test_none_lifts_a_limit(monkeypatch, option):
     lambda forecaster=None, horizon=None: given.update(horizon=horizon),
   )
   ablation_runs.SETTINGS[f"{option}=none"]()
-  for limit in ("max_growth", "max_expected_error", "max_error"):
+  for limit in ("max_growth", "max_expected_error"):
     assert (getattr(given["horizon"], limit) is None) == (limit == option)
