@@ -69,8 +69,6 @@ def is_at_window_end(params: Any, state: Any) -> jax.Array:
   What a caller has put in their place is not ours to take back.
   """
   length = state.window_length
-  if length is None:
-    return jnp.zeros([], bool)
   moved = distance(params, state.start_params)
   return (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
 

@@ -126,7 +126,7 @@ def gradient_predictor(
       reach=jnp.zeros([], dtype) if is_bounded else None,
       start_params=_base.zeros(params) if may_retreat else None,
       window_length=jnp.zeros([], dtype) if may_retreat else None,
-      is_rejected=count(),
+      is_rejected=count() if may_retreat else None,
       horizon_state=horizon.init(),
       anchor_params=_base.zeros(params) if keeps_anchor else None,
       gradient_history=history,
@@ -175,6 +175,8 @@ def gradient_predictor(
       is_usable &= jnp.isfinite(moved.distance)
 
     def rejected(is_wrong, state):
+      if not may_retreat:
+        return None
       is_ours = _limits.is_at_window_end(params, state)
       return (is_ours & is_wrong).astype(jnp.int32)
 
@@ -303,7 +305,7 @@ def gradient_predictor(
       longest_update=longest_update,
       distance=distance,
       projection=moved.projection,
-      is_rejected=jnp.zeros([], jnp.int32),
+      is_rejected=jnp.zeros([], jnp.int32) if may_retreat else None,
     )
     return _scale(jnp.where(is_finite, scale, 0), gradients), state
 

@@ -41,7 +41,7 @@ class PredictState(NamedTuple):
     window_length: distance from there to where they led, a real scalar; 0 when
       there is nothing to take back; ``None`` with ``start_params``.
     is_rejected: 1 when the window before the last true gradient is to be taken
-      back, ``int32[]``.
+      back, ``int32[]``; ``None`` with ``start_params``.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
     mean_error: mean of all relative errors, ``float32[]``.
@@ -70,7 +70,7 @@ class PredictState(NamedTuple):
   reach: jax.Array | None
   start_params: Any
   window_length: jax.Array | None
-  is_rejected: jax.Array
+  is_rejected: jax.Array | None
   relative_error: jax.Array
   correlation: jax.Array
   mean_error: jax.Array

@@ -168,7 +168,7 @@ def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
     return jnp.sum(jnp.where(x > 0, 0.5e-2 * x**2 + x, 5 * x**2 + x))
 
   horizon = optax_predict.horizons.adaptive(
-    max_expected_error=0.8, max_error=1.5
+    max_expected_error=0.8, max_error=3.0
   )
   tx = optax.chain(
     optax_predict.predict_gradients(horizon=horizon), optax.sgd(0.15)
