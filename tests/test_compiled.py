@@ -67,8 +67,18 @@ def test_secant_copies_no_history_on_predicted_steps(leaves):
   assert temporary <= 3.1 * 4 * SIZE * leaves
 
 
-def test_a_true_gradient_is_recorded_without_a_copy_of_the_history():
-  tx = optimizer(optax_predict.forecasters.secant(memory=8))
+@pytest.mark.parametrize("leaves", [1, 4])
+def test_directions_are_not_copied_on_predicted_steps(leaves):
+  tx = optimizer(optax_predict.forecasters.secant(6, directions=6))
+  compiled = compile_fast_forward(tx, leaves)
+  assert copies_in_loop(compiled.as_text()) <= leaves
+  temporary = compiled.memory_analysis().temp_size_in_bytes
+  assert temporary <= 3.1 * 4 * SIZE * leaves
+
+
+@pytest.mark.parametrize("directions", [None, 16])
+def test_a_true_gradient_is_recorded_without_a_copy_of_the_history(directions):
+  tx = optimizer(optax_predict.forecasters.secant(8, directions=directions))
   p = params(1)
 
   def step(gradients, p, s):
@@ -78,14 +88,17 @@ def test_a_true_gradient_is_recorded_without_a_copy_of_the_history():
   compiled = (
     jax.jit(step, donate_argnums=(1, 2)).lower(p, p, tx.init(p)).compile()
   )
-  # 2 x 8 slots would be 16 more.
-  assert compiled.memory_analysis().temp_size_in_bytes <= 6.2 * 4 * SIZE
+  # 16 slots or directions would be as many more.
+  assert compiled.memory_analysis().temp_size_in_bytes <= 6.5 * 4 * SIZE
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-@pytest.mark.parametrize("form", ["fast_forward", "value_and_grad"])
-def test_whole_step_exports(platform, form):
-  tx = optimizer(optax_predict.forecasters.secant(memory=2))
+@pytest.mark.parametrize(
+  "form, directions",
+  [("fast_forward", None), ("value_and_grad", None), ("fast_forward", 2)],
+)
+def test_whole_step_exports(platform, form, directions):
+  tx = optimizer(optax_predict.forecasters.secant(2, directions=directions))
 
   def loss(p):
     return sum(jnp.sum(jnp.tanh(x) ** 2) for x in jax.tree.leaves(p))

@@ -14,6 +14,7 @@ FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
   "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
   "secant": optax_predict.forecasters.secant(memory=3),
+  "secant, directions": optax_predict.forecasters.secant(3, directions=4),
   "trend": optax_predict.forecasters.trend(),
   "holt": optax_predict.forecasters.holt(),
 }
@@ -135,7 +136,7 @@ def test_a_complex_parameter_is_two_real_ones(predictor):
   helpers.assert_close(both, real, scale=100)
 
 
-@pytest.mark.parametrize("name", ["momentum", "secant", "trend", "holt"])
+@pytest.mark.parametrize("name", sorted(FORECASTERS))
 def test_a_bfloat16_history_predicts_nearly_the_same(name):
   half = compiled(FORECASTERS[name], accumulator_dtype=jnp.bfloat16)
   gradients, points = map(trees, sequence(5, 7))

@@ -21,6 +21,10 @@ from optax_predict import horizons
     (lambda: forecasters.momentum(0.9, 2.5), "must be an integer, got 2.5"),
     (lambda: forecasters.secant(0), "memory must be at least 1, got 0"),
     (lambda: forecasters.secant(-3), "memory must be at least 1, got -3"),
+    (
+      lambda: forecasters.secant(directions=0),
+      "directions must be at least 1, got 0",
+    ),
     (lambda: forecasters.secant(True), "must be an integer, got True"),
     (
       lambda: forecasters.secant(damping=-1.0),

@@ -32,6 +32,12 @@ RULES = {
     0,
     (3, 4),
   ),
+  "secant, directions": (
+    FORECASTERS.secant(2, directions=3),
+    HORIZONS.adaptive(),
+    0,
+    (2, 3),
+  ),
   "default": (None, None, 0, (2, 20)),
   "default, correction": (None, None, 0.5, (3, 20)),
 }
@@ -73,7 +79,9 @@ def test_state_is_as_large_as_its_formula_says(rule, dtype, history_dtype):
     assert nbytes(state) - SIZE * per_parameter <= 8 * (7 * m * m + 3 * m + 64)
 
 
-@pytest.mark.parametrize("rule", ["momentum, adaptive", "secant, adaptive"])
+@pytest.mark.parametrize(
+  "rule", ["momentum, adaptive", "secant, adaptive", "secant, directions"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_bfloat16_history_stays_bfloat16_and_learns(rule, dtype):
   """Only the slots are short; the run still takes predicted steps."""
@@ -126,7 +134,12 @@ def assert_no_shared_buffers(tree):
 
 
 @pytest.mark.parametrize(
-  "forecaster", [FORECASTERS.momentum(), FORECASTERS.secant(memory=1)]
+  "forecaster",
+  [
+    FORECASTERS.momentum(),
+    FORECASTERS.secant(memory=1),
+    FORECASTERS.secant(memory=2, directions=2),
+  ],
 )
 def test_params_and_state_can_be_donated(forecaster):
   tx = optax.chain(optax_predict.predict_gradients(forecaster), optax.adam(0.1))

@@ -13,7 +13,8 @@ PACKAGE = pathlib.Path(optax_predict.__file__).parent
 LAYERS = [
   {"_checks"},
   {"_base"},
-  {"_backtest"},
+  {"_backtest", "_basis"},
+  {"_pairs"},
   {"forecasters", "horizons"},
   {"_state"},
   {"_correction", "_limits", "_opt_state", "_scoring"},

@@ -1,0 +1,149 @@
+"""Many vectors in few directions, against eigenvectors in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optax_predict
+from optax_predict import _base
+from optax_predict import _basis
+from tests import helpers
+
+SIZE = 40
+
+
+def split(x, dtype="float32"):
+  """A vector as a tree of two leaves."""
+  x = jnp.asarray(x, dtype)
+  return {"a": x[:15].reshape(3, 5), "b": x[15:]}
+
+
+def joined(tree):
+  leaves = [np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(tree)]
+  return np.concatenate(leaves)
+
+
+@jax.jit
+def step(basis, found, rows, say, pair):
+  """One pair more; ``rows`` are the coordinates of all before it."""
+  r = len(basis)
+  inside = jnp.stack(
+    [_base.inner_products([(x, v) for x in basis]) for v in pair]
+  )
+  squares = _base.inner_products([(v, v) for v in pair])
+  yes = jnp.ones([], bool)
+  added = _basis.add(basis, pair, inside, squares, yes, yes)
+  rows = jnp.concatenate([jnp.pad(rows, ((0, 0), (0, 2))), added.coordinates])
+  is_direction = jnp.concatenate([jnp.arange(r) < found, added.is_direction])
+  turn = _basis.turn(say[:, None] * rows, is_direction)
+  found = jnp.minimum(jnp.sum(is_direction), r)
+  return (
+    _basis.turned(basis, added, turn, yes, yes),
+    found,
+    rows @ turn.matrix,
+    added.is_worn,
+  )
+
+
+def empty(r, dtype="float32"):
+  return tuple(split(np.zeros(SIZE), dtype) for _ in range(r))
+
+
+def stream(seed, length):
+  """Vectors that have much in common, and some that nearly agree."""
+  rng = np.random.default_rng(seed)
+  mix = rng.normal(size=(SIZE, SIZE)) * np.logspace(0, -3, SIZE)
+  for i in range(length):
+    v = mix @ rng.normal(size=SIZE)
+    yield v / np.linalg.norm(v), (v + 1e-3 * rng.normal(size=SIZE)) * 2.0**i
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("r", [1, 4, 12])
+def test_directions_stay_orthonormal_and_hold_their_coordinates(r, dtype):
+  with helpers.x64(dtype == "float64"):
+    basis, found = empty(r, dtype), 0
+    rows = jnp.zeros([0, r], dtype)
+    for i, pair in enumerate(stream(r, 20)):
+      say = jnp.asarray(0.7 ** np.arange(2 * i + 1, -1, -1), dtype)
+      basis, found, rows, is_worn = step(
+        basis, found, rows, say, tuple(split(v, dtype) for v in pair)
+      )
+      w = np.stack([joined(x) for x in basis])
+      wanted = np.diag((np.arange(r) < int(found)).astype(float))
+      # Vectors that agree to a thousandth: as much less is known of the rest.
+      tolerance = 1000 * helpers.RTOL[dtype]
+      np.testing.assert_allclose(w @ w.T, wanted, atol=tolerance)
+      assert not is_worn
+      # The last pair's coordinates are those of its vectors.
+      for v, coordinates in zip(pair, np.asarray(rows[-2:])):
+        np.testing.assert_allclose(
+          coordinates, w @ v, atol=tolerance * np.linalg.norm(v)
+        )
+
+
+def test_what_is_kept_is_as_much_as_r_directions_can_hold():
+  """One turn from exact coordinates keeps the leading eigenvectors."""
+  r = 5
+  basis, found, rows = empty(r), 0, jnp.zeros([0, r])
+  vectors, rng = [], np.random.default_rng(0)
+  for i in range(3):
+    pair = [v / np.linalg.norm(v) for v in rng.normal(size=(2, SIZE))]
+    vectors += pair
+    say = np.linspace(1, 2, 2 * i + 2)
+    basis, found, rows, _ = step(
+      basis, found, rows, jnp.asarray(say, "float32"), tuple(map(split, pair))
+    )
+  # Four directions held two pairs; the third makes six, and one has to go.
+  weighted = say[:, None] * np.stack(vectors)
+  values = np.linalg.eigvalsh(weighted @ weighted.T)[::-1]
+  kept = np.sum((say[:, None] * np.asarray(rows, np.float64)) ** 2)
+  np.testing.assert_allclose(kept, np.sum(values[:r]), rtol=1e-4)
+  assert values[r] > 0.01 * kept
+
+
+def test_a_vector_in_the_span_adds_no_direction():
+  basis, found, rows = empty(6), 0, jnp.zeros([0, 6])
+  rng = np.random.default_rng(0)
+  plane = rng.normal(size=(2, SIZE))
+  for i in range(8):
+    pair = tuple(split(rng.normal(size=2) @ plane) for _ in range(2))
+    basis, found, rows, _ = step(basis, found, rows, jnp.ones(2 * i + 2), pair)
+    assert int(found) == 2
+  for unused in basis[2:]:
+    np.testing.assert_array_equal(joined(unused), 0)
+
+
+def errors_of_forecasts(forecaster, dtype, length, seed=0):
+  """Relative errors along a path that keeps moving through a curved bowl."""
+  rng = np.random.default_rng(seed)
+  curvature = jnp.asarray(np.logspace(-2, 0, SIZE), jnp.float32)
+  noise = jnp.asarray(rng.normal(size=(length, SIZE)), jnp.float32)
+  predictor = optax_predict.gradient_predictor(
+    forecaster,
+    optax_predict.horizons.fixed(1, -1.0),
+    accumulator_dtype=dtype,
+  )
+
+  def body(carry, kick):
+    x, state = carry
+    gradient = curvature * x + 0.02 * x**3
+    state = predictor.record_gradient(gradient, state, x)
+    return (x - 0.9 * gradient + 0.01 * kick, state), state.relative_error
+
+  x = noise[0]
+  (_, state), errors = jax.jit(jax.lax.scan, static_argnums=0)(
+    body, (x, predictor.init(x)), noise
+  )
+  helpers.assert_finite(state)
+  return np.asarray(errors)
+
+
+def test_long_runs_in_bfloat16_forecast_as_well_as_at_first():
+  """Rounding wears a basis out; it is noticed and begun anew."""
+  secant = optax_predict.forecasters.secant(6, directions=6)
+  plain = errors_of_forecasts(secant, None, 3000)
+  rounded = errors_of_forecasts(secant, jnp.bfloat16, 3000)
+  assert np.mean(plain[-500:]) < 1.1 * np.mean(plain[100:600])
+  assert np.mean(rounded[-500:]) < 1.2 * np.mean(plain[-500:])
