@@ -2,6 +2,7 @@
 
 python -m benchmarks.ablation          # everything, about ten minutes
 python -m benchmarks.ablation --table  # only the table and the figure
+python -m benchmarks.ablation --settings default "memory=*"  # keeps the rest
 
 In closed loop on random problems: how many true gradients until the loss is
 within 1e-2 and 1e-3 of the way from the start to the lowest loss that the base
@@ -10,6 +11,7 @@ reaches alone with its whole budget.
 
 import argparse
 from concurrent import futures
+import fnmatch
 import json
 import math
 import multiprocessing
@@ -127,18 +129,46 @@ def _all(settings: list[str], jobs: int) -> dict[str, dict[str, Any]]:
   }
 
 
+def _matching(patterns: list[str]) -> list[str]:
+  """Settings that a pattern names, or is the name of."""
+  found = [
+    name
+    for name in ablation_runs.SETTINGS
+    if any(name == p or fnmatch.fnmatch(name, p) for p in patterns)
+  ]
+  if not found:
+    known = ", ".join(ablation_runs.SETTINGS)
+    raise SystemExit(f"nothing matches {patterns}; there are {known}")
+  return found
+
+
+def _in_order(cells: dict[str, Any]) -> dict[str, Any]:
+  """As in the list of settings, without those that are no more."""
+  return {k: cells[k] for k in ablation_runs.SETTINGS if k in cells}
+
+
 def main(argv: list[str] | None = None) -> None:
   """Runs all settings and writes the table and the figure."""
   parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation")
   parser.add_argument("--jobs", type=int, default=2, help="processes")
   parser.add_argument("--table", action="store_true", help="run nothing")
+  parser.add_argument(
+    "--settings", nargs="+", default=["*"], help="names or patterns"
+  )
   arguments = parser.parse_args(argv)
   if not arguments.table:
+    measured = _all(_matching(arguments.settings), arguments.jobs)
+    kept = {}
+    if arguments.settings != ["*"]:
+      kept = json.loads(RESULTS.read_text())["bases"]
     size = ablation_runs.SIZE
     found = {
       "made": environment.describe(),
       "size": {"problems": size.count * len(size.chosen), "seed": size.seed},
-      "bases": _all(list(ablation_runs.SETTINGS), arguments.jobs),
+      "bases": {
+        base: _in_order(kept.get(base, {}) | cells)
+        for base, cells in measured.items()
+      },
     }
     RESULTS.write_text(json.dumps(found, separators=(",", ":")) + "\n")
   found = json.loads(RESULTS.read_text())

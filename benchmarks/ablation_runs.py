@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import opponents
@@ -24,6 +25,12 @@ HARM = 1.1
 
 def _secant(**options) -> comparing.Predict:
   return lambda: optax_predict.predict_gradients(forecasters.secant(**options))
+
+
+def _bfloat16(**options) -> comparing.Predict:
+  return lambda: optax_predict.predict_gradients(
+    forecasters.secant(**options), accumulator_dtype=jnp.bfloat16
+  )
 
 
 def _adaptive(**options) -> comparing.Predict:
@@ -64,8 +71,10 @@ SETTINGS: dict[str, comparing.Predict] = {
     memory=(1, 2, 3, 5, 20),
     damping=(0.0, 1.0),
     staleness=((1e-3,), (1e-2,), (1e-3, 1e-1)),
-    symmetric=(False,),
+    directions=(4, 6, 10),
   ),
+  "bfloat16 history": _bfloat16(),
+  "directions=10, bfloat16 history": _bfloat16(directions=10),
   **_changes(
     _adaptive,
     rtol=(0.3, 0.6),

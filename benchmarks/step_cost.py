@@ -37,12 +37,12 @@ _BASES = {"adam": optax.adam, "sgd": optax.sgd}
 _FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum,
   "secant": optax_predict.forecasters.secant,
-  "secant, not symmetric": functools.partial(
-    optax_predict.forecasters.secant, symmetric=False
+  "secant, 10 directions": functools.partial(
+    optax_predict.forecasters.secant, directions=10
   ),
   "secant(5)": functools.partial(optax_predict.forecasters.secant, 5),
-  "secant(5), not symmetric": functools.partial(
-    optax_predict.forecasters.secant, 5, symmetric=False
+  "secant(5), 5 directions": functools.partial(
+    optax_predict.forecasters.secant, 5, directions=5
   ),
 }
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
