@@ -46,7 +46,7 @@ class Keeping(NamedTuple):
       a vector, ``[m]`` each, from those of ``trees``.
     weights: ``weights(kept, on_displacements, on_changes)``: weights of
       ``trees`` in a sum of the pairs.
-    rounded: ``rounded(tree) -> tree``: a vector as it is kept.
+    rounded: ``rounded(tree, kept) -> tree``: a vector as it is kept.
     put: ``put(kept, pair, sums, products, grams, write, age) -> (kept, grams)``:
       takes in a pair where ``write`` is set. ``sums`` are the inner products of
       ``trees`` with both parts of the pair, ``products`` what follows from them,

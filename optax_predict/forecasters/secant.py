@@ -102,7 +102,7 @@ def secant(
   that many orthonormal directions r, the leading ones of the pairs of late: r + 1
   buffers instead of 2 m + 1, and 2 r + 5 reads. With r = m that is half of both,
   and nearly the same forecasts; a true gradient takes a few passes more. In
-  bfloat16 directions lose nothing; pairs kept as they are do.
+  bfloat16 directions lose little, and pairs kept as they are much.
 
   Args:
     memory: m, pairs to keep, at least 1.
