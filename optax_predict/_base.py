@@ -139,6 +139,8 @@ class Horizon(NamedTuple):
       larger relative error than this, or that gradient is not finite,
       :func:`fast_forward` takes the window back: it puts the parameters to where
       its predicted steps began. ``None`` for no such limit.
+    trust: ``trust(state) -> share``, ``float32[]`` in (0, 1], of
+      ``max_expected_error`` that holds for this window; ``None`` for all of it.
   """
 
   init: Callable[[], PyTree]
@@ -146,6 +148,7 @@ class Horizon(NamedTuple):
   max_growth: float | None = None
   max_expected_error: float | None = None
   max_error: float | None = None
+  trust: Callable[[PyTree], jax.Array] | None = None
 
 
 def wide_dtype(*arrays: Any) -> Any:

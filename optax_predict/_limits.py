@@ -93,7 +93,10 @@ def is_too_far(
   if horizon.max_growth is not None:
     found |= distance > state.reach
   if horizon.max_expected_error is not None:
-    found |= expected_error > horizon.max_expected_error * state.gradient_norm
+    largest = horizon.max_expected_error * state.gradient_norm
+    if horizon.trust is not None:
+      largest *= horizon.trust(state.horizon_state)
+    found |= expected_error > largest
   return found
 
 

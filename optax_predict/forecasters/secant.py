@@ -52,7 +52,7 @@ class SecantHistory(NamedTuple):
 def secant(
   memory: int = 10,
   *,
-  directions: int | None = None,
+  directions: int | None = 10,
   staleness: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
   damping: float = 0.6,
   ridge: float = 1e-5,
@@ -144,7 +144,9 @@ def secant(
   if directions is None:
     keeping = _pairs.slots(m)
   else:
-    keeping = _pairs.in_basis(m, _checks.check_count("directions", directions))
+    # Two for each pair are all there can be.
+    r = min(_checks.check_count("directions", directions), 2 * m)
+    keeping = _pairs.in_basis(m, r)
 
   def init(params, dtype=None):
     scalar = _base.tree_dtype(params)

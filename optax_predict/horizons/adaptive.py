@@ -17,6 +17,14 @@ _PATIENCE = 20
 _LONGEST_PAUSE = 64.0
 _FORGIVING = 0.5
 _LONGEST_REST = 512
+# A window went badly where the gradient grew by more than this factor, or was
+# forecast with a larger relative error. It takes this share of the trust; one
+# that went well gives this share of what is missing. The rest is never lost.
+_BAD_GROWTH = 1.1
+_BAD_ERROR = 1.2
+_LOST = 0.5
+_GAINED = 0.4
+_LEAST_TRUST = 1 / 3
 
 
 class AdaptiveState(NamedTuple):
@@ -31,6 +39,7 @@ class AdaptiveState(NamedTuple):
     pause: true gradients before the next window may open, ``float32[]``.
     last_pause: the pause after the last window that went wrong, fading with
       each that did not, ``float32[]``.
+    trust: earned by windows that went well, from 0 to 1, ``float32[]``.
   """
 
   length: jax.Array
@@ -38,6 +47,7 @@ class AdaptiveState(NamedTuple):
   rest: jax.Array
   pause: jax.Array
   last_pause: jax.Array
+  trust: jax.Array
 
 
 def adaptive(
@@ -45,7 +55,7 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 0.4,
+  max_expected_error: float = 1.2,
   max_error: float | None = None,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
@@ -64,14 +74,19 @@ def adaptive(
   a window that was stopped. After a window that went wrong, to a gradient more
   than ``max_growth`` times the last, it is 0, and no window opens for twice as
   many true gradients as after the last such window, at most 64; each good one
-  halves that number. With ``max_error``, a window that led to a gradient whose
-  forecast had a larger error, or that is not finite, is taken back by
-  :func:`fast_forward`: the parameters return to where its predicted steps began.
-  The price is that one gradient, which is in the history and has moved the
-  optimizer's own state; a step from a true gradient always follows. Windows may
-  then be trusted further: ``adaptive(max_expected_error=0.8, max_error=3.0)``
-  saves one gradient in ten more where the learning rate was chosen with
-  prediction, and harms a few runs more at a rate chosen without.
+  halves that number.
+
+  A window also ends where the forecaster expects a relative error above
+  :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
+  windows have earned. It begins at 0, goes 0.4 of the way to 1 with each window
+  that went well, and is halved by each that led to a gradient more than 1.1 times
+  the last, or forecast with an error above 1.2.
+
+  With ``max_error``, a window that led to a gradient whose forecast had a larger
+  error, or that is not finite, is taken back by :func:`fast_forward`: the
+  parameters return to where its predicted steps began. The price is that one
+  gradient, which is in the history and has moved the optimizer's own state; a
+  step from a true gradient always follows.
 
   A forecast :math:`\hat g` that is off by less than
   :math:`|g|` keeps a gradient step a descent step: for a step size up to
@@ -91,7 +106,8 @@ def adaptive(
       times the update from the last true gradient, and where it has led more
       than this many times as far as the last one; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
-      relative error than this; above 0.
+      relative error than this, or than a third of it before any trust is earned;
+      above 0.
     max_error: a window is taken back where the forecast for the true gradient
       after it had a larger relative error than this; above 0, or ``None`` for
       never. It takes one more parameter-sized buffer, for where the window began.
@@ -129,7 +145,7 @@ def adaptive(
     def real():
       return jnp.zeros([], jnp.float32)
 
-    return AdaptiveState(real(), count(), count(), real(), real())
+    return AdaptiveState(real(), count(), count(), real(), real(), real())
 
   def update(error, state):
     k = state.length
@@ -160,7 +176,21 @@ def adaptive(
     longer = jnp.clip(2 * state.rest, 16, _LONGEST_REST)
     rest = jnp.where(is_tired, longer, jnp.where(steps > 0, 0, state.rest))
     worthless = jnp.where(is_tired, 0, worthless)
-    state = AdaptiveState(k, worthless, rest, pause, last)
+    state = AdaptiveState(
+      k, worthless, rest, pause, last, _learnt_trust(error, state.trust)
+    )
     return jnp.where(is_tired, -rest, steps), state
 
-  return _base.Horizon(init, update, max_growth, max_expected_error, max_error)
+  return _base.Horizon(
+    init, update, max_growth, max_expected_error, max_error, _share
+  )
+
+
+def _learnt_trust(error, trust):
+  is_bad = (error.growth > _BAD_GROWTH) | (error.relative_error > _BAD_ERROR)
+  new = jnp.where(is_bad, (1 - _LOST) * trust, trust + _GAINED * (1 - trust))
+  return jnp.where(error.window_steps > 0, new, trust).astype(jnp.float32)
+
+
+def _share(state):
+  return _LEAST_TRUST + (1 - _LEAST_TRUST) * state.trust

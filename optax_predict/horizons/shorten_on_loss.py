@@ -112,4 +112,7 @@ def shorten_on_loss(
       then=followed,
     )
 
-  return then._replace(init=init, update=update)
+  def trust(state):
+    return then.trust(state.then)
+
+  return then._replace(init=init, update=update, trust=then.trust and trust)
