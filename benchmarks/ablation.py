@@ -72,24 +72,30 @@ def fill(page: str, found: dict) -> str:
 
 
 def draw(found: dict, file: pathlib.Path) -> None:
-  """Saving against what a predicted step reads, by memory."""
+  """Saving against what a predicted step reads, by directions and memory."""
   from matplotlib import pyplot as plt
 
-  bases = list(found["bases"])
-  points = {10: "default"} | {
-    int(name.removeprefix("memory=")): name
-    for name in found["bases"][bases[0]]
-    if name.startswith("memory=")
-  }
-  memory = sorted(points)
+  bases, ticks = list(found["bases"]), set()
   figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-  for base in bases:
-    saved = [100 * (1 - ratio(found, points[m], [base])) for m in memory]
-    ax.plot([4 * m + 5 for m in memory], saved, "o-", label=base)
+  for option, line in (("directions", "o-"), ("memory", ".:")):
+    points = {10: "default"} | {
+      int(name.removeprefix(f"{option}=")): name
+      for name in found["bases"][bases[0]]
+      if re.fullmatch(rf"{option}=\d+", name)
+    }
+    ticks |= set(points)
+    for base, color in zip(bases, ("C0", "C1", "C2")):
+      saved = [
+        100 * (1 - ratio(found, points[r], [base])) for r in sorted(points)
+      ]
+      reads = [2 * r + 5 for r in sorted(points)]
+      label = base if option == "directions" else None
+      ax.plot(reads, saved, line, color=color, label=label)
+  ax.plot([], [], ".:", color="gray", label="as many pairs as directions")
   ax.set_xscale("log")
   ax.set_xticks(
-    [4 * m + 5 for m in memory],
-    [f"{4 * m + 5}\n{2 * m + 2}\nm = {m}" for m in memory],
+    [2 * r + 5 for r in sorted(ticks)],
+    [f"{2 * r + 5}\n{r + 2}\nr = {r}" for r in sorted(ticks)],
   )
   ax.minorticks_off()
   ax.set(

@@ -27,12 +27,6 @@ def _secant(**options) -> comparing.Predict:
   return lambda: optax_predict.predict_gradients(forecasters.secant(**options))
 
 
-def _bfloat16(**options) -> comparing.Predict:
-  return lambda: optax_predict.predict_gradients(
-    forecasters.secant(**options), accumulator_dtype=jnp.bfloat16
-  )
-
-
 def _adaptive(**options) -> comparing.Predict:
   """The default forecaster; an option of None switches that limit off."""
   given = {k: v for k, v in options.items() if v is not None}
@@ -71,20 +65,24 @@ SETTINGS: dict[str, comparing.Predict] = {
     memory=(1, 2, 3, 5, 20),
     damping=(0.0, 1.0),
     staleness=((1e-3,), (1e-2,), (1e-3, 1e-1)),
-    directions=(4, 6, 10),
+    directions=(4, 6, 20),
   ),
-  "bfloat16 history": _bfloat16(),
-  "directions=10, bfloat16 history": _bfloat16(directions=10),
+  "bfloat16 history": lambda: optax_predict.predict_gradients(
+    accumulator_dtype=jnp.bfloat16
+  ),
   **_changes(
     _adaptive,
     rtol=(0.3, 0.6),
     max_steps=(8, 64),
     max_growth=(1.4, 4.0, None),
-    max_expected_error=(0.2, 0.5, 0.8, None),
+    max_expected_error=(0.6, 2.0, None),
+    max_error=(3.0,),
   ),
-  "max_error=3.0": _adaptive(max_error=3.0),
-  "max_expected_error=0.8, max_error=3.0": _adaptive(
-    max_expected_error=0.8, max_error=3.0
+  "max_expected_error=0.4, no trust": _adaptive(
+    max_expected_error=0.4, trust=None
+  ),
+  "max_expected_error=0.8, no trust": _adaptive(
+    max_expected_error=0.8, trust=None
   ),
   "horizon warmup(15, adaptive())": _horizon(
     lambda: horizons.warmup(15, horizons.adaptive())

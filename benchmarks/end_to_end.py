@@ -70,9 +70,7 @@ def _rules() -> dict[str, Any]:
     "plain": None,
     f"momentum, {_STEPS} steps": _fixed(forecasters.momentum()),
     f"secant, {_STEPS} steps": _fixed(forecasters.secant()),
-    f"secant in 10 directions, {_STEPS} steps": _fixed(
-      forecasters.secant(directions=10)
-    ),
+    f"secant(5), {_STEPS} steps": _fixed(forecasters.secant(5)),
     "default": optax_predict.predict_gradients(),
     "default, bfloat16 history": optax_predict.predict_gradients(
       accumulator_dtype=jnp.bfloat16

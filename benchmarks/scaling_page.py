@@ -72,7 +72,6 @@ def memory() -> str:
     "`secant(memory=5)`": forecasters.secant(5),
     "`secant()`, the default": forecasters.secant(),
     "`secant(memory=20)`": forecasters.secant(20),
-    "`secant(directions=10)`": forecasters.secant(directions=10),
   }
   rows = [
     [name, *(f"{_copies(rule, d):.2f}" for d in (None, jnp.bfloat16))]

@@ -37,13 +37,7 @@ _BASES = {"adam": optax.adam, "sgd": optax.sgd}
 _FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum,
   "secant": optax_predict.forecasters.secant,
-  "secant, 10 directions": functools.partial(
-    optax_predict.forecasters.secant, directions=10
-  ),
   "secant(5)": functools.partial(optax_predict.forecasters.secant, 5),
-  "secant(5), 5 directions": functools.partial(
-    optax_predict.forecasters.secant, 5, directions=5
-  ),
 }
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
 _RESULTS = pathlib.Path(__file__).parent / "results"

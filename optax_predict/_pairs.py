@@ -1,16 +1,12 @@
-"""How the secant forecaster keeps its pairs: each as it is, or in a basis.
+"""How the secant forecaster keeps its pairs: in a few directions that they share.
 
 What a forecast needs of m pairs are their inner products with other vectors, and
-sums of them. Either way that is a pass over a few trees like the parameters.
+sums of them. As coordinates in a basis, either is a pass over the basis.
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _backtest
@@ -22,59 +18,8 @@ from optax_predict import _basis
 _FADING = 0.7
 
 
-class Grams(NamedTuple):
-  """Inner products among the pairs, ``[m, m]`` each.
-
-  Attributes:
-    gram: s_i . s_j.
-    cross: y_i . s_j.
-    change_gram: y_i . y_j.
-  """
-
-  gram: jax.Array
-  cross: jax.Array
-  change_gram: jax.Array
-
-
-class Keeping(NamedTuple):
-  """A way of keeping m pairs (s_j, y_j).
-
-  Attributes:
-    init: ``init(params, dtype) -> kept``, zeros.
-    trees: ``trees(kept)``: the trees that are kept.
-    products: ``products(kept, sums) -> (s, y)``: the pairs' inner products with
-      a vector, ``[m]`` each, from those of ``trees``.
-    weights: ``weights(kept, on_displacements, on_changes)``: weights of
-      ``trees`` in a sum of the pairs.
-    rounded: ``rounded(tree, kept) -> tree``: a vector as it is kept.
-    put: ``put(kept, pair, sums, products, grams, write, age) -> (kept, grams)``:
-      takes in a pair where ``write`` is set. ``sums`` are the inner products of
-      ``trees`` with both parts of the pair, ``products`` what follows from them,
-      and ``age`` is how many pairs came after each, with this one.
-  """
-
-  init: Callable[..., Any]
-  trees: Callable[[Any], Sequence[_base.PyTree]]
-  products: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
-  weights: Callable[..., jax.Array]
-  rounded: Callable[[_base.PyTree, Any], _base.PyTree]
-  put: Callable[..., tuple[Any, Grams]]
-
-
-class Slots(NamedTuple):
-  """Pairs as they are.
-
-  Attributes:
-    displacements: m trees s_j.
-    changes: m trees y_j.
-  """
-
-  displacements: tuple[_base.PyTree, ...]
-  changes: tuple[_base.PyTree, ...]
-
-
-class InBasis(NamedTuple):
-  """Pairs in a basis.
+class Pairs(NamedTuple):
+  """Pairs in a basis; m is how many there are, r how many directions.
 
   Attributes:
     basis: r trees, orthonormal; zeros where there is no direction yet.
@@ -91,133 +36,99 @@ class InBasis(NamedTuple):
   is_worn: jax.Array
 
 
-def slots(m: int) -> Keeping:
-  """Keeps every pair as it is, in two trees."""
+class Grams(NamedTuple):
+  """Inner products among the pairs, ``[m, m]`` each.
 
-  def init(params, dtype):
-    return Slots(
-      tuple(_base.zeros(params, dtype) for _ in range(m)),
-      tuple(_base.zeros(params, dtype) for _ in range(m)),
-    )
-
-  def put(kept, pair, sums, products, grams, write, age):
-    del sums, age
-    p = products
-    s_s = jnp.where(write, 1, p.s_d)
-    y_y = jnp.where(write, p.square, p.y_y)
-    grams = Grams(
-      gram=_put(grams.gram, write, s_s, s_s),
-      cross=_put(
-        grams.cross,
-        write,
-        jnp.where(write, p.d_y, p.s_y),
-        jnp.where(write, p.d_y, p.y_d),
-      ),
-      change_gram=_put(grams.change_gram, write, y_y, y_y),
-    )
-    return Slots(*_fill(kept, write, pair)), grams
-
-  return Keeping(
-    init=init,
-    trees=lambda kept: [*kept.changes, *kept.displacements],
-    products=lambda kept, sums: (sums[m:], sums[:m]),
-    weights=lambda kept, on_s, on_y: jnp.concatenate([on_y, on_s]),
-    # Rounded like what is kept, so that inner products are of what is kept.
-    rounded=lambda tree, kept: _base.cast_like(tree, kept.changes[0]),
-    put=put,
-  )
-
-
-def in_basis(m: int, directions: int) -> Keeping:
-  """Keeps what of the pairs lies in a few directions, chosen as they come."""
-
-  def init(params, dtype):
-    scalar = _base.tree_dtype(params)
-    return InBasis(
-      tuple(_base.zeros(params, dtype) for _ in range(directions)),
-      jnp.zeros([m, directions], scalar),
-      jnp.zeros([m, directions], scalar),
-      jnp.zeros([], jnp.int32),
-      jnp.zeros([], jnp.int32),
-    )
-
-  def put(kept, pair, sums, products, grams, write, age):
-    del grams
-    is_pair, is_kept = jnp.any(write), kept.is_worn == 0
-    addition = _basis.add(
-      kept.basis,
-      pair,
-      jnp.stack(sums),
-      jnp.stack([products.d_d, products.square]),
-      is_kept,
-      is_pair,
-    )
-    s, y = (
-      jnp.where(
-        write[:, None],
-        new,
-        jnp.where(is_kept, jnp.pad(old, ((0, 0), (0, 2))), 0),
-      )
-      for old, new in zip(
-        (kept.displacements, kept.changes), addition.coordinates, strict=True
-      )
-    )
-    say = _FADING ** age.astype(s.dtype)[:, None]
-    largest = jnp.sqrt(jnp.max(jnp.sum(y * y, axis=1)))
-    y_say = say / jnp.maximum(largest, _backtest.tiny(largest))
-    is_direction = jnp.concatenate(
-      [
-        (jnp.arange(directions) < kept.found) & is_kept,
-        addition.is_direction,
-      ]
-    )
-    turn = _basis.turn(jnp.concatenate([say * s, y_say * y]), is_direction)
-    found = jnp.minimum(jnp.sum(is_direction, dtype=jnp.int32), directions)
-    s, y = (
-      jnp.where(is_pair, new @ turn.matrix, old)
-      for old, new in ((kept.displacements, s), (kept.changes, y))
-    )
-    kept = InBasis(
-      basis=_basis.turned(kept.basis, addition, turn, is_kept, is_pair),
-      displacements=s,
-      changes=y,
-      found=jnp.where(is_pair, found, kept.found),
-      is_worn=jnp.where(
-        is_pair, addition.is_worn.astype(jnp.int32), kept.is_worn
-      ),
-    )
-    return kept, Grams(s @ s.T, y @ s.T, y @ y.T)
-
-  return Keeping(
-    init=init,
-    trees=lambda kept: kept.basis,
-    products=lambda kept, sums: (
-      kept.displacements @ sums,
-      kept.changes @ sums,
-    ),
-    weights=lambda kept, on_s, on_y: (
-      on_s @ kept.displacements + on_y @ kept.changes
-    ),
-    rounded=lambda tree, kept: tree,
-    put=put,
-  )
-
-
-def _fill(kept, write, new):
-  """Puts a pair into the slots where ``write`` is set.
-
-  One cond a slot: the slot that is written costs its bytes, the others nothing.
+  Attributes:
+    gram: s_i . s_j.
+    cross: y_i . s_j.
+    change_gram: y_i . y_j.
   """
-  pairs = list(zip(*kept))
-  new = _base.cast_like(new, pairs[0])
-  filled = [
-    lax.cond(write[j], lambda old, new: new, lambda old, new: old, pair, new)
-    for j, pair in enumerate(pairs)
-  ]
-  return tuple(zip(*filled))
+
+  gram: jax.Array
+  cross: jax.Array
+  change_gram: jax.Array
 
 
-def _put(matrix, write, row, column):
-  """Replaces the row and the column where ``write`` is set."""
-  matrix = jnp.where(write[:, None], row[None, :], matrix)
-  return jnp.where(write[None, :], column[:, None], matrix)
+def init(m: int, directions: int, params: _base.PyTree, dtype=None) -> Pairs:
+  """No pairs: zeros."""
+  scalar = _base.tree_dtype(params)
+  return Pairs(
+    tuple(_base.zeros(params, dtype) for _ in range(directions)),
+    jnp.zeros([m, directions], scalar),
+    jnp.zeros([m, directions], scalar),
+    jnp.zeros([], jnp.int32),
+    jnp.zeros([], jnp.int32),
+  )
+
+
+def grams(pairs: Pairs) -> Grams:
+  """Inner products among the pairs."""
+  s, y = pairs.displacements, pairs.changes
+  return Grams(s @ s.T, y @ s.T, y @ y.T)
+
+
+def products(pairs: Pairs, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Inner products of all s_j and of all y_j with a vector, ``[m]`` each.
+
+  Args:
+    pairs: the pairs.
+    sums: the vector's inner products with the basis, ``[r]``.
+  """
+  return pairs.displacements @ sums, pairs.changes @ sums
+
+
+def weights(
+  pairs: Pairs, on_displacements: jax.Array, on_changes: jax.Array
+) -> jax.Array:
+  """A sum of the pairs as one of the basis: its weights, ``[r]``."""
+  return on_displacements @ pairs.displacements + on_changes @ pairs.changes
+
+
+def put(
+  pairs: Pairs,
+  pair: tuple[_base.PyTree, _base.PyTree],
+  sums: jax.Array,
+  squares: jax.Array,
+  write: jax.Array,
+  age: jax.Array,
+) -> Pairs:
+  """Takes in a pair.
+
+  Args:
+    pairs: the pairs so far.
+    pair: a displacement and a change, trees like the parameters.
+    sums: inner products of both with the basis, ``[2, r]``.
+    squares: of their norms, ``[2]``.
+    write: ``bool[m]``, set where the pair is put; nowhere for no pair.
+    age: how many pairs came after each, with this one, ``[m]``.
+  """
+  is_pair, is_kept = jnp.any(write), pairs.is_worn == 0
+  r = len(pairs.basis)
+  addition = _basis.add(pairs.basis, pair, sums, squares, is_kept, is_pair)
+  s, y = (
+    jnp.where(
+      write[:, None],
+      new,
+      jnp.where(is_kept, jnp.pad(old, ((0, 0), (0, 2))), 0),
+    )
+    for old, new in zip(
+      (pairs.displacements, pairs.changes), addition.coordinates, strict=True
+    )
+  )
+  say = _FADING ** age.astype(s.dtype)[:, None]
+  largest = jnp.sqrt(jnp.max(jnp.sum(y * y, axis=1)))
+  y_say = say / jnp.maximum(largest, _backtest.tiny(largest))
+  is_direction = jnp.concatenate(
+    [(jnp.arange(r) < pairs.found) & is_kept, addition.is_direction]
+  )
+  turn = _basis.turn(jnp.concatenate([say * s, y_say * y]), is_direction)
+  found = jnp.minimum(jnp.sum(is_direction, dtype=jnp.int32), r)
+  is_worn = addition.is_worn.astype(jnp.int32)
+  return Pairs(
+    basis=_basis.turned(pairs.basis, addition, turn, is_kept, is_pair),
+    displacements=jnp.where(is_pair, s @ turn.matrix, pairs.displacements),
+    changes=jnp.where(is_pair, y @ turn.matrix, pairs.changes),
+    found=jnp.where(is_pair, found, pairs.found),
+    is_worn=jnp.where(is_pair, is_worn, pairs.is_worn),
+  )

@@ -33,8 +33,7 @@ WHOLE, SPLIT = PartitionSpec(), PartitionSpec("devices")
 
 RULES = {
   "momentum": optax_predict.forecasters.momentum,
-  "secant": lambda: optax_predict.forecasters.secant(memory=2),
-  "directions": lambda: optax_predict.forecasters.secant(2, directions=3),
+  "secant": lambda: optax_predict.forecasters.secant(2, directions=3),
 }
 
 
@@ -193,7 +192,6 @@ def main():
     "runs": {
       "replicated": run("secant", "replicated"),
       "sharded": run("secant", "sharded"),
-      "sharded, directions": run("directions", "sharded"),
       "replicated, explicit mesh": run("momentum", "replicated", "Explicit"),
       "sharded, explicit mesh": run(
         "secant", "sharded", "Explicit", gathered_loss

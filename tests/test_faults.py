@@ -23,18 +23,16 @@ WORSE = 0.01
 
 
 @functools.lru_cache
-def injected(base, directions=None):
+def injected(base):
   case = faults.cases(POSITIONS)
-  forecaster = optax_predict.forecasters.secant(MEMORY, directions=directions)
+  forecaster = optax_predict.forecasters.secant(MEMORY)
   return fault_table.inject(base, case, forecaster)
 
 
 @pytest.mark.parametrize("fault", faults.names())
-@pytest.mark.parametrize(
-  "base, directions", [("sgd", None), ("adam", None), ("adam", MEMORY)]
-)
-def test_fault_at_every_position(base, directions, fault):
-  results = injected(base, directions)
+@pytest.mark.parametrize("base", ["sgd", "adam"])
+def test_fault_at_every_position(base, fault):
+  results = injected(base)
   at = results.case.fault == faults.names().index(fault)
   assert at.sum() >= len(POSITIONS)
   assert results.is_finite[at].all()

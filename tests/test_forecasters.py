@@ -13,7 +13,7 @@ from tests import helpers
 FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
   "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),
-  "secant": optax_predict.forecasters.secant(memory=3),
+  "secant": optax_predict.forecasters.secant(3, directions=6),
   "secant, directions": optax_predict.forecasters.secant(3, directions=4),
   "trend": optax_predict.forecasters.trend(),
   "holt": optax_predict.forecasters.holt(),

@@ -9,13 +9,16 @@ import pytest
 import optax_predict
 
 
-def error(relative=0.1, correlation=0.9, size=2, steps=1, stopped=0):
+def error(
+  relative=0.1, correlation=0.9, size=2, steps=1, stopped=0, growth=1.0
+):
   return optax_predict.ForecastError(
     relative_error=jnp.float32(relative),
     correlation=jnp.float32(correlation),
     history_size=jnp.int32(size),
     window_steps=jnp.int32(steps),
     window_stopped=jnp.int32(stopped),
+    growth=jnp.float32(growth),
   )
 
 
@@ -87,6 +90,68 @@ def test_adaptive_stays_off_under_noise(noise):
   horizon = optax_predict.horizons.adaptive()
   # Below 0 it rests: true gradients are let through unseen.
   assert max(lengths(horizon, [error(noise, steps=0)] * 50)) <= 0
+
+
+def trusts(horizon, errors):
+  state = horizon.init()
+  out = [float(horizon.trust(state))]
+  for e in errors:
+    _, state = horizon.update(e, state)
+    out.append(float(horizon.trust(state)))
+  return out
+
+
+def test_trust_is_earned_and_halved():
+  good, grown, poor = error(), error(growth=1.2), error(1.3)
+  no_window = error(1.3, steps=0, growth=5.0)
+  found = trusts(
+    optax_predict.horizons.adaptive(),
+    [good, good, no_window, grown, good, poor, poor],
+  )
+  # From a third to all of it: 0.4 of the way up, half of the way down.
+  earned = [0.0, 0.4, 0.64, 0.64, 0.32, 0.592, 0.296, 0.148]
+  np.testing.assert_allclose(found, (1 + 2 * np.array(earned)) / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "wrap",
+  [
+    lambda then: optax_predict.horizons.warmup(2, then),
+    optax_predict.horizons.shorten_on_loss,
+  ],
+)
+def test_wrappers_pass_trust_on(wrap):
+  inner = optax_predict.horizons.adaptive()
+  errors = [error()._replace(loss=jnp.float32(1.0))] * 5
+  found = trusts(wrap(inner), errors)
+  skipped = found.count(found[0]) - 1
+  assert found[skipped:] == trusts(inner, errors[skipped:])
+  assert wrap(optax_predict.horizons.fixed()).trust is None
+
+
+@pytest.mark.parametrize("trust, is_over", [(0.5, True), (0.7, False)])
+def test_a_window_ends_where_the_error_is_beyond_trust(trust, is_over):
+  """The forecaster always expects an error of 0.6 times the gradient."""
+  forecaster = optax_predict.Forecaster(
+    init=lambda params, dtype: jnp.zeros([]),
+    observe=lambda gradients, history, motion, forecast: history,
+    predict=lambda history, motion: optax_predict.Forecast(
+      jnp.ones(4), jnp.float32(1.2)
+    ),
+    history_size=1,
+  )
+  horizon = optax_predict.Horizon(
+    init=lambda: jnp.zeros([]),
+    update=lambda error, state: (jnp.int32(5), jnp.float32(trust)),
+    max_expected_error=1.0,
+    trust=lambda state: state,
+  )
+  predictor = optax_predict.gradient_predictor(forecaster, horizon)
+  state = predictor.init(jnp.zeros(4))
+  state = predictor.record_gradient(jnp.ones(4), state, jnp.zeros(4))
+  assert not predictor.should_compute_full(state)
+  ahead = predictor.look_ahead(state, jnp.ones(4))
+  assert bool(predictor.should_compute_full(ahead)) == is_over
 
 
 PHASES = [

@@ -15,8 +15,7 @@ from tests import helpers
 
 FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
-  "secant": optax_predict.forecasters.secant(memory=2),
-  "secant, directions": optax_predict.forecasters.secant(2, directions=3),
+  "secant": optax_predict.forecasters.secant(2, directions=3),
 }
 SHAPES = [(), (1,), (3,), (2, 2), (0,), (0, 3), (40,)]
 

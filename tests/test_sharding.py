@@ -53,7 +53,7 @@ def assert_same(run, single, dtype):
     helpers.assert_close(got, wanted, dtype, scale=10)
 
 
-@pytest.mark.parametrize("rule, slots", [("momentum", 2), ("secant", 5)])
+@pytest.mark.parametrize("rule, slots", [("momentum", 2), ("secant", 4)])
 def test_every_slot_has_its_parameters_sharding(program, rule, slots):
   # Two matrices; the slots, the last parameters and the correction.
   assert program["slots"][rule] == [True] * 2 * (slots + 2)

@@ -22,8 +22,7 @@ class SecantHistory(NamedTuple):
     has_gradient: 1 once a gradient was taken in, ``int32[]``.
     last_gradient: the last true gradient, like the parameters.
     kept: the pairs: moves s_j between true gradients, of unit length, and what
-      the gradient did along each, y_j, per unit length; m trees of either, or
-      their coordinates in a basis of ``directions`` trees.
+      the gradient did along each, y_j, per unit length.
     lengths: ``[m]``, |s_j| before it was scaled.
     gram: ``[m, m]``, s_i . s_j.
     cross: ``[m, m]``, y_i . s_j.
@@ -38,7 +37,7 @@ class SecantHistory(NamedTuple):
   pairs: jax.Array
   has_gradient: jax.Array
   last_gradient: _base.PyTree
-  kept: _pairs.Slots | _pairs.InBasis
+  kept: _pairs.Pairs
   lengths: jax.Array
   gram: jax.Array
   cross: jax.Array
@@ -52,7 +51,7 @@ class SecantHistory(NamedTuple):
 def secant(
   memory: int = 10,
   *,
-  directions: int | None = 10,
+  directions: int | None = None,
   staleness: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
   damping: float = 0.6,
   ridge: float = 1e-5,
@@ -67,7 +66,7 @@ def secant(
   .. math::
 
     c &= M S d, \quad M = (S S^T + \mathrm{diag}(\lambda))^{-1}, \quad
-      r = d - S^T c \
+      r = d - S^T c \\
     \hat g &= g + Y^T c + S^T M Y r + \gamma r
 
   :math:`Y^T c` is the multisecant model of the Hessian; :math:`S^T M Y r` makes
@@ -95,19 +94,17 @@ def secant(
   The forecast is exact, but for the ridge, for an affine gradient once the
   memory spans the motion.
 
-  Memory: 2 m + 1 parameter-sized buffers, and one for the parameters at the last
-  true gradient. A predicted step reads 4 m + 5 of them.
+  Pairs have much in common: a run goes down the same valley for long. They are
+  kept as coordinates in r orthonormal directions, those in which the pairs of
+  late are largest together. Nothing is lost with r = 2 m, and with r = m little.
 
-  Pairs have much in common. With ``directions`` they are kept as coordinates in
-  that many orthonormal directions r, the leading ones of the pairs of late: r + 1
-  buffers instead of 2 m + 1, and 2 r + 5 reads. With r = m that is half of both,
-  and nearly the same forecasts; a true gradient takes a few passes more. In
-  bfloat16 directions lose little, and pairs kept as they are much.
+  Memory: r + 1 parameter-sized buffers, and one for the parameters at the last
+  true gradient. A predicted step reads 2 r + 5 of them.
 
   Args:
     memory: m, pairs to keep, at least 1.
-    directions: r, directions to keep them in, at least 1; ``None`` keeps each as
-      it is.
+    directions: r, parameter-sized buffers to keep them in, at least 1; ``None``
+      for as many as pairs, and never more than the 2 m that there can be.
     staleness: values of :math:`\sigma` to choose from, each 0 or more.
     damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
       more.
@@ -141,12 +138,8 @@ def secant(
   _checks.check_number("damping", damping, 0.0)
   _checks.check_number("ridge", ridge, 0.0, closed=False)
   n = len(candidates)
-  if directions is None:
-    keeping = _pairs.slots(m)
-  else:
-    # Two for each pair are all there can be.
-    r = min(_checks.check_count("directions", directions), 2 * m)
-    keeping = _pairs.in_basis(m, r)
+  wanted = m if directions is None else directions
+  r = min(_checks.check_count("directions", wanted), 2 * m)
 
   def init(params, dtype=None):
     scalar = _base.tree_dtype(params)
@@ -158,7 +151,7 @@ def secant(
       pairs=jnp.zeros([], jnp.int32),
       has_gradient=jnp.zeros([], jnp.int32),
       last_gradient=_base.zeros(params),
-      kept=keeping.init(params, dtype),
+      kept=_pairs.init(m, r, params, dtype),
       lengths=numbers(m),
       gram=numbers(m, m),
       cross=numbers(m, m),
@@ -171,7 +164,7 @@ def secant(
 
   def project(history, motion):
     return _base.inner_products(
-      [(x, motion.displacement) for x in keeping.trees(history.kept)]
+      [(x, motion.displacement) for x in history.kept.basis]
     )
 
   def projection(history, motion):
@@ -188,7 +181,7 @@ def secant(
     return _backtest.Weights(c, t - gamma * c, gamma)
 
   def predict(history, motion):
-    s_d, y_d = keeping.products(history.kept, projection(history, motion))
+    s_d, y_d = _pairs.products(history.kept, projection(history, motion))
     best = jnp.argmin(history.scores)
     c, t = solve(history, history.inverses[best], s_d, y_d)
     chosen = weights(history, history.fits[best], c, t)
@@ -206,20 +199,16 @@ def secant(
         [
           jnp.ones_like(chosen.on_motion),
           chosen.on_motion,
-          *keeping.weights(
+          *_pairs.weights(
             history.kept, chosen.on_displacements, chosen.on_changes
           ),
         ],
-        [
-          history.last_gradient,
-          motion.displacement,
-          *keeping.trees(history.kept),
-        ],
+        [history.last_gradient, motion.displacement, *history.kept.basis],
       )
       return _base.cast_like(forecast, history.last_gradient)
 
     # The cond is also what keeps XLA from computing the forecast again for each
-    # of its readers: its 2 m + 2 buffers are read once.
+    # of its readers: its r + 2 buffers are read once.
     forecast = lax.cond(
       is_safe, combine, lambda: _base.zeros(history.last_gradient)
     )
@@ -230,11 +219,8 @@ def secant(
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
-    s = keeping.rounded(_scaled(per_length, dx), history.kept)
-    y = keeping.rounded(
-      _scaled(per_length, _difference(gradients, history.last_gradient)),
-      history.kept,
-    )
+    s = _scaled(per_length, dx)
+    y = _scaled(per_length, _difference(gradients, history.last_gradient))
     miss = _difference(forecast.gradients, gradients)
     found = _base.inner_products(
       [
@@ -242,12 +228,12 @@ def secant(
         (s, y),
         (gradients, gradients),
         (miss, miss),
-        *((x, y) for x in keeping.trees(history.kept)),
+        *((x, y) for x in history.kept.basis),
       ]
     )
     on_s, on_y = per_length * projection(history, motion), found[4:]
-    s_d, y_d = keeping.products(history.kept, on_s)
-    s_y, y_y = keeping.products(history.kept, on_y)
+    s_d, y_d = _pairs.products(history.kept, on_s)
+    s_y, y_y = _pairs.products(history.kept, on_y)
     products = _backtest.Products(
       s_d=s_d,
       y_d=y_d,
@@ -259,30 +245,29 @@ def secant(
     )
     norm, error = jnp.sqrt(found[2:4]) * per_length
     learnt = _learn(history, products, norm, error, is_pair)
-    # Beside leaving out what overflows, this orders every read of a slot, the
-    # forecast's too, before the write to it: XLA would copy the slot otherwise.
+    # Beside leaving out what overflows, this orders every read of the basis, the
+    # forecast's too, before the write to it: XLA would copy it otherwise.
     known = [found[:3], found[4:], on_s, learnt["errors"]]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)
     pairs = history.pairs + is_pair.astype(jnp.int32)
     age = _backtest.ages(pairs, m)
     lengths = jnp.where(write, length, history.lengths)
-    kept, grams = keeping.put(
+    kept = _pairs.put(
       history.kept,
       (s, y),
-      (on_s, on_y),
-      products,
-      _pairs.Grams(history.gram, history.cross, history.change_gram),
+      jnp.stack([on_s, on_y]),
+      jnp.stack([products.d_d, products.square]),
       write,
       age,
     )
-    gram = grams.gram
+    grams = _pairs.grams(kept)
     ridges = _backtest.ridges(
-      jnp.array(candidates, gram.dtype),
+      jnp.array(candidates, lengths.dtype),
       ridge,
       age,
       lengths,
-      gram,
+      grams.gram,
     )
     return SecantHistory(
       pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
@@ -291,7 +276,7 @@ def secant(
       kept=kept,
       lengths=lengths,
       **grams._asdict(),
-      inverses=jax.vmap(lambda x: _inverse(gram + jnp.diag(x)))(ridges),
+      inverses=jax.vmap(lambda x: _inverse(grams.gram + jnp.diag(x)))(ridges),
       **learnt,
     )
 
