@@ -12,17 +12,17 @@ from optax_predict._base import Forecaster
 from optax_predict._base import ForecastError
 from optax_predict._base import Horizon
 from optax_predict._base import Motion
+from optax_predict._fast_forward import fast_forward
 from optax_predict._leaks import check_chain
 from optax_predict._opt_state import get_stats
 from optax_predict._opt_state import reset
 from optax_predict._opt_state import should_compute_full
 from optax_predict._predictor import gradient_predictor
-from optax_predict._skipping import fast_forward
-from optax_predict._skipping import value_and_grad
 from optax_predict._state import GradientPredictor
 from optax_predict._state import PredictorStats
 from optax_predict._state import PredictState
 from optax_predict._transform import predict_gradients
+from optax_predict._value_and_grad import value_and_grad
 
 __version__ = "0.1.0"
 

@@ -92,3 +92,19 @@ def replace_states(states, opt_state):
   """Puts the predictors' states, in their order, into an optimizer state."""
   found = iter(states)
   return map_states(lambda _: next(found), opt_state)
+
+
+def is_plain_chain(opt_state):
+  """Whether no wrapper stands between the optimizer and its predictors."""
+  if type(opt_state) is tuple:
+    return all(is_plain_chain(s) for s in opt_state if _has_predictor(s))
+  return is_state(opt_state)
+
+
+def _has_predictor(opt_state):
+  return any(
+    map(
+      is_state,
+      jax.tree.leaves(opt_state, is_leaf=is_state),
+    )
+  )

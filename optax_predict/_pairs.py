@@ -4,6 +4,7 @@ What a forecast needs of m pairs are their inner products with other vectors, an
 sums of them. As coordinates in a basis, either is a pass over the basis.
 """
 
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Grams(NamedTuple):
   change_gram: jax.Array
 
 
-def init(m: int, directions: int, params: _base.PyTree, dtype=None) -> Pairs:
+def init(m: int, directions: int, params: _base.PyTree, dtype: Any) -> Pairs:
   """No pairs: zeros."""
   scalar = _base.tree_dtype(params)
   return Pairs(

@@ -21,9 +21,10 @@ except ImportError as error:
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _fast_forward
 from optax_predict import _opt_state
-from optax_predict import _skipping
 from optax_predict import _state
+from optax_predict import _value_and_grad
 
 # Renamed in flax 0.12.
 _pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure
@@ -85,7 +86,7 @@ def fast_forward(
   params = _pure(nnx.state(model, optimizer.wrt))
   opt_state = _pure(optimizer.opt_state)
   before = _opt_state.get_stats(opt_state).total_steps
-  params, opt_state = _skipping.fast_forward(
+  params, opt_state = _fast_forward.fast_forward(
     optimizer.tx, params, opt_state, **_pure(extra_args)
   )
   taken = _opt_state.get_stats(opt_state).total_steps - before
@@ -197,7 +198,9 @@ def reset(optimizer: nnx.Optimizer) -> None:
 def _skipped_value(skipped, shapes):
   """What a skipped call returns for value and aux: ``skipped``, else NaN."""
   if skipped is None:
-    return jax.tree_util.tree_map_with_path(_skipping._nan, shapes)
+    return jax.tree_util.tree_map_with_path(
+      _value_and_grad.not_evaluated, shapes
+    )
   _checks.check_like("skipped", skipped, shapes)
   return jax.tree.map(
     lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 
 from optax_predict._demo.tasks import Task
+from optax_predict._fast_forward import fast_forward
 from optax_predict._opt_state import get_stats
-from optax_predict._skipping import fast_forward
 from optax_predict._transform import predict_gradients
 
 # Four learning rates per decade.

@@ -112,7 +112,6 @@ def shorten_on_loss(
       then=followed,
     )
 
-  def trust(state):
-    return then.trust(state.then)
-
-  return then._replace(init=init, update=update, trust=then.trust and trust)
+  inner = then.trust
+  trust = None if inner is None else lambda state: inner(state.then)
+  return then._replace(init=init, update=update, trust=trust)

@@ -64,7 +64,6 @@ def warmup(steps: int, then: _base.Horizon) -> _base.Horizon:
     seen = jnp.minimum(state.true_gradients + 1, length)
     return jnp.where(is_over, count, 0), WarmupState(seen, followed)
 
-  def trust(state):
-    return then.trust(state.then)
-
-  return then._replace(init=init, update=update, trust=then.trust and trust)
+  inner = then.trust
+  trust = None if inner is None else lambda state: inner(state.then)
+  return then._replace(init=init, update=update, trust=trust)

@@ -1,6 +1,5 @@
-"""How the loss is not evaluated."""
+"""Predicted steps, all at once: no loss is evaluated between them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +10,8 @@ import optax
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _leaks
-from optax_predict import _limits
 from optax_predict import _opt_state
+from optax_predict import _retreat
 
 
 def fast_forward(
@@ -83,9 +82,9 @@ def fast_forward(
   placeholder = _base.zeros(params)
   if not _may_pass_on(opt_state):
     _leaks.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
-  may_retreat = _may_retreat(opt_state)
+  may_retreat = _retreat.is_possible(opt_state)
   if may_retreat:
-    params, opt_state = _retreat(params, opt_state)
+    params, opt_state = _retreat.taken_back(params, opt_state)
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
 
   def update(params, live, **flags):
@@ -115,7 +114,7 @@ def fast_forward(
 
   def is_plain(params, live):
     """Whether steps and look-aheads reach every predictor, unconditionally."""
-    if not _is_plain_chain(live):
+    if not _opt_state.is_plain_chain(live):
       return False
     reached: list[Any] = []
     jax.eval_shape(lambda: update(params, live, reached=reached))
@@ -146,7 +145,7 @@ def fast_forward(
     live = look_ahead(params, live)
   opens = ~_opt_state.should_compute_full(live)
   if may_retreat:
-    history = [_with_start(opens, params, history[0])]
+    history = [_retreat.with_start(opens, params, history[0])]
   params, live = lax.while_loop(
     lambda carry: ~_opt_state.should_compute_full(carry[1]),
     plain_body if plain else wrapped_body,
@@ -155,105 +154,8 @@ def fast_forward(
   # Predictors that share an optimizer all see the next true gradient.
   opt_state = _attach(_end_window(live), history)
   if may_retreat:
-    opt_state = _with_length(opens, params, opt_state)
+    opt_state = _retreat.with_length(opens, params, opt_state)
   return params, opt_state
-
-
-def value_and_grad(
-  fun: Callable[..., Any],
-  argnums: int | tuple[int, ...] = 0,
-  has_aux: bool = False,
-  holomorphic: bool = False,
-) -> Callable[..., Any]:
-  """``jax.value_and_grad`` that evaluates only when a true gradient is due.
-
-  One step per call, for loops that cannot take several: the returned function
-  takes the optimizer state as ``state=`` and holds a ``lax.cond``. When a true
-  gradient is due it is ``jax.value_and_grad(fun)``; otherwise ``fun`` is not
-  evaluated and the gradients are zeros, which the predictor in the optimizer
-  replaces by its forecast.
-
-  What a skipped call returns for value and aux is passed as ``skipped=``: the
-  last loss, BatchNorm statistics as they are. Without it, it is NaN: not
-  evaluated.
-
-  This form decides on the next step before it knows where that step starts: a
-  window in which a forecast is expected to be poor or an update grew too long
-  ends one step later than with :func:`fast_forward`. It does not see the
-  optimizer: :func:`check_chain` says whether one uses a gradient that was
-  skipped. On CPU, convolutions
-  inside a ``lax.cond`` run many times slower than outside; prefer
-  :func:`fast_forward` there.
-
-  Args:
-    fun: as for ``jax.value_and_grad``. It is traced twice, evaluated once.
-      Arguments of its own named ``state`` or ``skipped`` are passed by position.
-    argnums: as for ``jax.value_and_grad``.
-    has_aux: as for ``jax.value_and_grad``.
-    holomorphic: as for ``jax.value_and_grad``.
-
-  Returns:
-    A function of ``fun``'s arguments, with ``state``, an optimizer state that
-    holds a ``PredictState``, and optionally ``skipped``, of the structure,
-    shapes and dtypes that ``fun`` returns.
-
-  Raises:
-    TypeError: at the call, if ``state`` is missing, or if ``fun`` returns an
-      integer and there is no ``skipped``: integers have no NaN.
-    ValueError: at the call, if ``state`` holds no ``PredictState`` or
-      ``skipped`` differs from what ``fun`` returns.
-
-  Examples:
-    >>> import jax, jax.numpy as jnp, optax, optax_predict
-    >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
-    >>> tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(1.0))
-    >>> value_and_grad = optax_predict.value_and_grad(loss_fn)
-    >>> @jax.jit
-    ... def train_step(params, opt_state, loss):
-    ...   loss, grads = value_and_grad(params, state=opt_state, skipped=loss)
-    ...   updates, opt_state = tx.update(grads, opt_state, params)
-    ...   return optax.apply_updates(params, updates), opt_state, loss
-    >>> params, loss = jnp.ones(3), jnp.inf
-    >>> opt_state = tx.init(params)
-    >>> for _ in range(60):
-    ...   params, opt_state, loss = train_step(params, opt_state, loss)
-    >>> bool(optax_predict.get_stats(opt_state).computed_steps < 20)
-    True
-  """
-  compute = jax.value_and_grad(fun, argnums, has_aux, holomorphic)
-
-  def value_and_grad_fn(*args, state=None, skipped=None, **kwargs):
-    if state is None:
-      raise TypeError(
-        "state= is missing: pass the optimizer state, as in"
-        " value_and_grad(params, batch, state=opt_state)."
-      )
-    is_due = _opt_state.should_compute_full(state)
-    shapes, gradients = jax.eval_shape(lambda: compute(*args, **kwargs))
-    if skipped is None:
-      skipped = jax.tree_util.tree_map_with_path(_nan, shapes)
-    else:
-      _checks.check_like("skipped", skipped, shapes)
-      skipped = jax.tree.map(
-        lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes
-      )
-    return lax.cond(
-      is_due,
-      lambda: compute(*args, **kwargs),
-      lambda: (skipped, _base.zeros(gradients)),
-    )
-
-  return value_and_grad_fn
-
-
-def _nan(path, shape):
-  if not jnp.issubdtype(shape.dtype, jnp.inexact):
-    raise TypeError(
-      f"fun returns {shape.dtype} at {jax.tree_util.keystr(path)}, which has"
-      " no NaN to say that it was not evaluated. Pass skipped= with what a"
-      " skipped call shall return."
-    )
-  return jnp.full(shape.shape, jnp.nan, shape.dtype)
 
 
 # What a predicted step only reads stays outside the loop's carry: what is not
@@ -264,54 +166,6 @@ def _held(state):
     anchor_params=state.anchor_params,
     accumulated_correction=state.accumulated_correction,
     start_params=state.start_params,
-  )
-
-
-def _may_retreat(opt_state):
-  """Whether one predictor sees all parameters and may take a window back."""
-  states = _opt_state.predict_states(opt_state)
-  return (
-    len(states) == 1
-    and states[0].start_params is not None
-    and _is_plain_chain(opt_state)
-  )
-
-
-def _retreat(params, opt_state):
-  """Goes back to the start of a window that went wrong.
-
-  The true gradient at its end stays in the history and in the optimizer, whose
-  update from it is undone with the window.
-  """
-  (state,) = _opt_state.predict_states(opt_state)
-  is_rejected = state.is_rejected > 0
-  # No cond: this is written where the start of the last window was.
-  params = _base.where(is_rejected, state.start_params, params)
-  left = jnp.minimum(state.remaining_steps, 0)
-  state = state._replace(
-    remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
-    planned_steps=jnp.where(is_rejected, 0, state.planned_steps),
-    excess=jnp.where(is_rejected, 0, state.excess),
-    is_rejected=jnp.zeros([], jnp.int32),
-  )
-  return params, _opt_state.replace_states([state], opt_state)
-
-
-def _with_start(opens, params, held):
-  """Keeps where a window begins, if one does."""
-  start = _base.where(opens, params, held["start_params"])
-  return held | {"start_params": start}
-
-
-def _with_length(opens, params, opt_state):
-  """Keeps how far a window has led, if there was one."""
-  return _opt_state.map_states(
-    lambda s: s._replace(
-      window_length=jnp.where(
-        opens, _limits.distance(params, s.start_params), s.window_length
-      )
-    ),
-    opt_state,
   )
 
 
@@ -336,22 +190,6 @@ def _may_pass_on(opt_state):
     map(
       is_conditional,
       jax.tree.leaves(opt_state, is_leaf=is_conditional),
-    )
-  )
-
-
-def _is_plain_chain(opt_state):
-  """Whether no wrapper stands between the optimizer and its predictors."""
-  if type(opt_state) is tuple:
-    return all(_is_plain_chain(s) for s in opt_state if _has_predictor(s))
-  return _opt_state.is_state(opt_state)
-
-
-def _has_predictor(opt_state):
-  return any(
-    map(
-      _opt_state.is_state,
-      jax.tree.leaves(opt_state, is_leaf=_opt_state.is_state),
     )
   )
 
