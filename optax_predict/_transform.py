@@ -27,8 +27,9 @@ def predict_gradients(
   :func:`fast_forward` or :func:`value_and_grad`.
 
   The defaults are one setting for all problems. To be careful, lower ``rtol`` of
-  :func:`horizons.adaptive`; to save memory, set ``directions`` of
-  :func:`forecasters.secant`, and then ``accumulator_dtype=jnp.bfloat16``.
+  :func:`horizons.adaptive`; to save memory, set
+  ``accumulator_dtype=jnp.bfloat16`` or fewer ``directions`` of
+  :func:`forecasters.secant`.
 
   A true gradient passes through as it is, but for one: where a window of
   predicted steps has led to a gradient more than ``max_growth`` times the last,

@@ -89,7 +89,7 @@ def measure(
     ...   lambda x: 0.5 * jnp.sum(scales * x**2),
     ...   params=jnp.ones(3),
     ...   optimizer=optax.sgd(0.5),
-    ...   forecasters={"secant": forecasters.secant(memory=3)},
+    ...   forecasters={"secant": forecasters.secant(directions=4)},
     ... )
     >>> bool(report.expect().saving > 0.5)
     True
@@ -127,8 +127,8 @@ def backtest(
   fill the history and are not scored.
 
   The histories of all forecasters and horizons are kept at once: with the
-  defaults 144 copies of the parameters. For a large model pass fewer
-  horizons or ``{"secant": forecasters.secant(memory=3)}``.
+  defaults 84 copies of the parameters. For a large model pass fewer
+  horizons or ``{"secant": forecasters.secant(directions=4)}``.
 
   Args:
     trajectory: ``(params, gradients)`` at every step, in order; a generator
