@@ -89,7 +89,7 @@ def add(
     )
 
   # The cond keeps XLA from subtracting anew for each of the sums below.
-  first, second = _only_if(is_used, subtract)
+  first, second = _only_if(is_used, subtract, tuple(vectors))
   found = _base.inner_products(
     [
       (first, first),
@@ -186,7 +186,7 @@ def turned(
     trees = [*basis, *addition.rests]
     return tuple(_base.combine([*weights], trees) for weights in sums)
 
-  first, second = _only_if(is_used, add_up)
+  first, second = _only_if(is_used, add_up, addition.rests)
 
   def move(x, a, b):
     moved = _base.combine([keep, a, b], [x, first, second])
@@ -198,14 +198,9 @@ def turned(
   )
 
 
-def _only_if(condition, make):
-  """What ``make`` returns, or zeros."""
-  shapes = jax.eval_shape(make)
-  return lax.cond(
-    condition,
-    make,
-    lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes),
-  )
+def _only_if(condition, make, like):
+  """What ``make`` returns, or zeros; ``like`` has their types and shardings."""
+  return lax.cond(condition, make, lambda: jax.tree.map(jnp.zeros_like, like))
 
 
 def _length(square, is_resolved):
