@@ -75,7 +75,7 @@ SETTINGS: dict[str, comparing.Predict] = {
     rtol=(0.3, 0.6),
     max_steps=(8, 64),
     max_growth=(1.4, 4.0, None),
-    max_expected_error=(0.6, 2.0, None),
+    max_expected_error=(0.5, 1.2, None),
     max_error=(3.0,),
   ),
   "max_expected_error=0.4, no trust": _adaptive(

@@ -108,9 +108,9 @@ def test_trust_is_earned_and_halved():
     optax_predict.horizons.adaptive(),
     [good, good, no_window, grown, good, poor, poor],
   )
-  # From a third to all of it: 0.4 of the way up, half of the way down.
+  # From half to all of it: 0.4 of the way up, half of the way down.
   earned = [0.0, 0.4, 0.64, 0.64, 0.32, 0.592, 0.296, 0.148]
-  np.testing.assert_allclose(found, (1 + 2 * np.array(earned)) / 3, rtol=1e-6)
+  np.testing.assert_allclose(found, (1 + np.array(earned)) / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

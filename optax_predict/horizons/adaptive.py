@@ -24,7 +24,7 @@ _BAD_GROWTH = 1.1
 _BAD_ERROR = 1.2
 _LOST = 0.5
 _GAINED = 0.4
-_LEAST_TRUST = 1 / 3
+_LEAST_TRUST = 0.5
 
 
 class AdaptiveState(NamedTuple):
@@ -55,7 +55,7 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 1.2,
+  max_expected_error: float = 0.8,
   max_error: float | None = None,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
@@ -77,7 +77,7 @@ def adaptive(
   halves that number.
 
   A window also ends where the forecaster expects a relative error above
-  :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
+  :math:`(1 + t) / 2` of ``max_expected_error``, with the trust :math:`t` that
   windows have earned. It begins at 0, goes 0.4 of the way to 1 with each window
   that went well, and is halved by each that led to a gradient more than 1.1 times
   the last, or forecast with an error above 1.2.
@@ -106,7 +106,7 @@ def adaptive(
       times the update from the last true gradient, and where it has led more
       than this many times as far as the last one; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
-      relative error than this, or than a third of it before any trust is earned;
+      relative error than this, or than half of it before any trust is earned;
       above 0.
     max_error: a window is taken back where the forecast for the true gradient
       after it had a larger relative error than this; above 0, or ``None`` for
