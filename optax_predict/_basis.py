@@ -125,8 +125,10 @@ def add(
       [coordinates + overlap, outside.reshape(2, 2)], 1
     ),
     is_direction=jnp.stack([length, height]) > 0,
+    # Of a vector across the span a projection finds nothing but rounding.
     is_worn=jnp.any(
-      jnp.diagonal(inside) > _WORN**2 * jnp.sum(coordinates**2, axis=1)
+      jnp.diagonal(inside)
+      > jnp.maximum(_WORN**2 * jnp.sum(coordinates**2, axis=1), least)
     )
     & is_kept,
   )
