@@ -62,9 +62,9 @@ SETTINGS: dict[str, comparing.Predict] = {
   "default": optax_predict.predict_gradients,
   **_changes(
     _secant,
-    memory=(1, 2, 3, 5, 20),
-    damping=(0.0, 1.0),
-    staleness=((1e-3,), (1e-2,), (1e-3, 1e-1)),
+    memory=(2, 5, 20),
+    damping=(0.0,),
+    staleness=((1e-3,),),
     directions=(4, 6, 20),
   ),
   "bfloat16 history": lambda: optax_predict.predict_gradients(
@@ -72,9 +72,9 @@ SETTINGS: dict[str, comparing.Predict] = {
   ),
   **_changes(
     _adaptive,
-    rtol=(0.3, 0.6),
-    max_steps=(8, 64),
-    max_growth=(1.4, 4.0, None),
+    rtol=(0.4,),
+    max_steps=(8,),
+    max_growth=(1.4, None),
     max_expected_error=(0.5, 1.2, None),
     max_error=(3.0,),
   ),
@@ -83,9 +83,6 @@ SETTINGS: dict[str, comparing.Predict] = {
   ),
   "max_expected_error=0.8, no trust": _adaptive(
     max_expected_error=0.8, trust=None
-  ),
-  "horizon warmup(15, adaptive())": _horizon(
-    lambda: horizons.warmup(15, horizons.adaptive())
   ),
   "horizon shorten_on_loss(adaptive())": _horizon(
     lambda: horizons.shorten_on_loss(horizons.adaptive())

@@ -115,6 +115,20 @@ def test_a_vector_in_the_span_adds_no_direction():
     np.testing.assert_array_equal(joined(unused), 0)
 
 
+def test_vectors_across_the_span_do_not_wear_the_basis():
+  """All that a projection finds of them is rounding, however often."""
+  axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, 6)))
+  basis, found, rows = empty(6), 0, jnp.zeros([0, 6])
+  for i, axis in enumerate(axes.T):
+    # A move, and the same change of the gradient along it.
+    pair = split(axis), split(axis)
+    basis, found, rows, is_worn = step(
+      basis, found, rows, jnp.ones(2 * i + 2), pair
+    )
+    assert not is_worn
+    assert int(found) == i + 1
+
+
 def errors_of_forecasts(dtype, length=800, size=64):
   """Relative errors along a descent that is kicked every forty gradients."""
   rng = np.random.default_rng(0)
