@@ -118,7 +118,7 @@ def secant(
 
   Examples:
     >>> import optax_predict
-    >>> forecaster = optax_predict.forecasters.secant(memory=10, directions=10)
+    >>> forecaster = optax_predict.forecasters.secant(directions=6)
     >>> tx = optax_predict.predict_gradients(forecaster)
 
   References:
