@@ -115,6 +115,9 @@ def test_none_lifts_a_limit(monkeypatch, option):
     "predict_gradients",
     lambda forecaster=None, horizon=None: given.update(horizon=horizon),
   )
+  ablation_runs.SETTINGS["max_expected_error=0.4, no trust"]()
+  assert given["horizon"].trust is None
   ablation_runs.SETTINGS[f"{option}=none"]()
+  assert given["horizon"].trust is not None
   for limit in ("max_growth", "max_expected_error"):
     assert (getattr(given["horizon"], limit) is None) == (limit == option)
