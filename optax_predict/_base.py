@@ -20,7 +20,7 @@ from optax_predict import _checks
 
 PyTree = Any
 
-_SUMS_AT_ONCE = 6
+_SUMS_AT_ONCE = 7
 _LONGEST_SUM = 4096
 _BLOCKS = 1024
 
@@ -235,16 +235,20 @@ def inner_products(pairs: Sequence[tuple[PyTree, PyTree]]) -> jax.Array:
   reduction takes twice as long.
   """
   dtype = tree_dtype(pairs)
-  total = jnp.zeros([len(pairs)], dtype)
+  sums = []
   for leaves in zip(
     *(jax.tree.leaves(tree) for pair in pairs for tree in pair)
   ):
     products = [_real_product(a, b) for a, b in zip(leaves[::2], leaves[1::2])]
-    sums = []
-    for start in range(0, len(products), _SUMS_AT_ONCE):
-      sums += _sums(products[start : start + _SUMS_AT_ONCE])
-    total += jnp.stack([s.astype(dtype) for s in sums])
-  return total
+    size = math.ceil(len(products) / math.ceil(len(products) / _SUMS_AT_ONCE))
+    for start in range(0, len(products), size):
+      sums += _sums(products[start : start + size])
+  if not sums:
+    return jnp.zeros([len(pairs)], dtype)
+  # Added up all at once: a sum of stacks, leaf by leaf, XLA takes apart one leaf
+  # at a time, each in a pass over the whole program.
+  found = jnp.stack([s.astype(dtype) for s in sums])
+  return jnp.sum(found.reshape(-1, len(pairs)), axis=0)
 
 
 def _sums(arrays):

@@ -16,12 +16,16 @@ import jax.numpy as jnp
 from optax_predict import _base
 
 # What is left of a vector outside the span adds a direction if it is more than
-# rounding: of the vector itself and of what is left of the other vector, in
-# units of the rounding of one number, since sums of many are off by more; and of
-# what rounding has left of it in the span, as a share of its square.
+# rounding: of the vector itself, in units of the rounding of one number, since
+# sums of many are off by more; and of what rounding has left of it in the span,
+# as a share of its square. Of what is left of the other vector, squares are
+# compared.
 _OF_VECTOR = 256
 _OF_OTHER = 8192
 _OF_OVERLAP = 0.5
+# One projection is enough for vectors of which at least this share of the square
+# is left: sums in float32 are off by a few parts in a million.
+_ENOUGH = 1e-3
 # A basis of which a projection leaves more than this share of its length in the
 # span is not orthonormal any more: what bfloat16 comes to after long.
 _WORN = 1 / 32
@@ -31,7 +35,8 @@ class Addition(NamedTuple):
   """Two vectors and the directions that they add to a basis of r.
 
   Attributes:
-    rests: what of each vector lies outside the span, two trees.
+    rests: two trees that span what of the vectors lies outside the span, with
+      the basis: the vectors or what is left of them.
     weights: the two directions as sums of the basis and of both rests,
       ``[2, r + 2]``; zeros for one that is not needed.
     coordinates: of both vectors in the basis and these directions,
@@ -45,6 +50,23 @@ class Addition(NamedTuple):
   coordinates: jax.Array
   is_direction: jax.Array
   is_worn: jax.Array
+
+
+class _Rests(NamedTuple):
+  """What is left of two vectors, and inner products with it.
+
+  Attributes:
+    trees: two.
+    taken: coordinates of what was subtracted from the vectors, ``[2, r]``.
+    overlap: inner products of both trees with the basis, ``[2, r]``.
+    products: of the first with itself, of both, of the second with itself,
+      ``[3]``.
+  """
+
+  trees: tuple[_base.PyTree, _base.PyTree]
+  taken: jax.Array
+  overlap: jax.Array
+  products: jax.Array
 
 
 class Turn(NamedTuple):
@@ -63,75 +85,114 @@ class Turn(NamedTuple):
 
 def add(
   basis: Sequence[_base.PyTree],
-  vectors: Sequence[_base.PyTree],
-  coordinates: jax.Array,
-  squares: jax.Array,
+  vectors: tuple[_base.PyTree, _base.PyTree],
+  overlap: jax.Array,
+  products: jax.Array,
   is_kept: jax.Array,
   is_used: jax.Array,
 ) -> Addition:
-  """What two vectors add to a basis, by Gram and Schmidt, twice.
+  """What two vectors add to a basis, by Gram and Schmidt.
+
+  Where much of either vector lies outside the span, its inner products say all
+  there is to know. Where little does, rounding would leave some of the span in
+  it: what is left is then projected once more (Kahan's "twice is enough").
 
   Args:
     basis: r trees.
     vectors: two trees.
-    coordinates: of both in the basis, ``[2, r]``.
-    squares: of their norms, ``[2]``.
+    overlap: inner products of both with the basis, ``[2, r]``.
+    products: of the first with itself, of both, of the second with itself,
+      ``[3]``.
     is_kept: whether the basis is; else both are added as if there were none.
     is_used: whether the result is; else nothing is subtracted.
+
+  References:
+    Giraud, Langou and Rozloznik, `The loss of orthogonality in the Gram-Schmidt
+    orthogonalization process <https://doi.org/10.1016/j.camwa.2005.08.009>`_,
+    2005.
   """
-  coordinates = jnp.where(is_kept, coordinates, 0)
+  overlap = jnp.where(is_kept, overlap, 0)
+  whole = _Rests(vectors, jnp.zeros_like(overlap), overlap, products)
+  is_twice = is_used & ~_is_known(basis, whole)
 
   def subtract():
-    one = jnp.ones([], coordinates.dtype)
-    return tuple(
+    one = jnp.ones([], overlap.dtype)
+    first, second = (
       _base.combine([one, *-inside], [vector, *basis])
-      for vector, inside in zip(vectors, coordinates, strict=True)
+      for vector, inside in zip(vectors, overlap, strict=True)
     )
+    found = _base.inner_products(
+      [
+        (first, first),
+        (first, second),
+        (second, second),
+        *((x, first) for x in basis),
+        *((x, second) for x in basis),
+      ]
+    )
+    left = jnp.where(is_kept, found[3:].reshape(2, -1), 0)
+    return _Rests((first, second), overlap, left, found[:3])
 
-  # The cond keeps XLA from subtracting anew for each of the sums below.
-  first, second = _only_if(is_used, subtract, tuple(vectors))
-  found = _base.inner_products(
-    [
-      (first, first),
-      (first, second),
-      (second, second),
-      *((x, first) for x in basis),
-      *((x, second) for x in basis),
-    ]
+  rests = lax.cond(is_twice, subtract, lambda: whole)
+  least = (_OF_VECTOR * jnp.finfo(overlap.dtype).eps) ** 2 * products[::2]
+  weights, outside = _directions(rests, least, is_twice)
+  inside = jnp.sum(rests.overlap**2, axis=1)
+  return Addition(
+    rests=rests.trees,
+    weights=weights,
+    coordinates=jnp.concatenate([rests.taken + rests.overlap, outside], 1),
+    is_direction=jnp.diagonal(outside) > 0,
+    # Of a vector across the span a projection finds nothing but rounding.
+    is_worn=jnp.any(
+      inside
+      > jnp.maximum(_WORN**2 * jnp.sum(rests.taken**2, axis=1), least)
+    )
+    & is_kept
+    & is_twice,
   )
-  # Where little is left of a vector, rounding has left some of the span in it.
-  overlap = jnp.where(is_kept, found[3:].reshape(2, -1), 0)
-  inside = overlap @ overlap.T
-  a, b, c = found[:3] - jnp.array([inside[0, 0], inside[0, 1], inside[1, 1]])
-  units = jnp.concatenate([-overlap, jnp.eye(2, dtype=a.dtype)], 1)
-  rounding = jnp.finfo(a.dtype).eps
-  least = (_OF_VECTOR * rounding) ** 2 * squares
-  length, inverse = _length(a, (a > least[0]) & (a > _OF_OVERLAP * found[0]))
+
+
+def _is_known(basis, whole):
+  """Whether sums tell what of both vectors is outside the span."""
+  eps = jnp.finfo(whole.overlap.dtype).eps
+  if any(jnp.finfo(x.dtype).eps > eps for x in jax.tree.leaves(basis)):
+    # Stored in less precision, a basis is orthonormal to that only.
+    return jnp.zeros([], bool)
+  a, b, c = _outside(whole)
+  size, _, other = whole.products
+  is_first = a > _ENOUGH * size
+  rest = c - b**2 / jnp.where(is_first, a, 1)
+  return is_first & (rest > _ENOUGH * other)
+
+
+def _outside(rests):
+  """Inner products of what is outside the span."""
+  inside = rests.overlap @ rests.overlap.T
+  return rests.products - jnp.stack(
+    [inside[0, 0], inside[0, 1], inside[1, 1]]
+  )
+
+
+def _directions(rests, least, is_twice):
+  """Directions as weights, and both vectors' coordinates in them, ``[2, 2]``."""
+  a, b, c = _outside(rests)
+  size, _, other = rests.products
+  eps = jnp.finfo(a.dtype).eps
+  share = jnp.where(is_twice, _OF_OVERLAP, _ENOUGH)
+  units = jnp.concatenate([-rests.overlap, jnp.eye(2, dtype=a.dtype)], 1)
+  length, inverse = _length(a, (a > least[0]) & (a > share * size))
   along = b * inverse
   one = inverse * units[0]
   rest = c - along**2
   height, inverse = _length(
     rest,
     (rest > least[1])
-    & (rest > _OF_OTHER * rounding * c)
-    & (c > _OF_OVERLAP * found[2]),
+    & (rest > _OF_OTHER * eps * c)
+    & (c > share * other),
   )
   two = inverse * (units[1] - along * one)
   outside = jnp.stack([length, jnp.zeros_like(length), along, height])
-  return Addition(
-    rests=(first, second),
-    weights=jnp.stack([one, two]),
-    coordinates=jnp.concatenate(
-      [coordinates + overlap, outside.reshape(2, 2)], 1
-    ),
-    is_direction=jnp.stack([length, height]) > 0,
-    # Of a vector across the span a projection finds nothing but rounding.
-    is_worn=jnp.any(
-      jnp.diagonal(inside)
-      > jnp.maximum(_WORN**2 * jnp.sum(coordinates**2, axis=1), least)
-    )
-    & is_kept,
-  )
+  return jnp.stack([one, two]), outside.reshape(2, 2)
 
 
 def turn(rows: jax.Array, is_direction: jax.Array) -> Turn:
@@ -188,7 +249,10 @@ def turned(
     trees = [*basis, *addition.rests]
     return tuple(_base.combine([*weights], trees) for weights in sums)
 
-  first, second = _only_if(is_used, add_up, addition.rests)
+  # The cond keeps XLA from adding up anew for each direction below.
+  first, second = lax.cond(
+    is_used, add_up, lambda: jax.tree.map(jnp.zeros_like, addition.rests)
+  )
 
   def move(x, a, b):
     moved = _base.combine([keep, a, b], [x, first, second])
@@ -198,11 +262,6 @@ def turned(
     lax.cond(is_used, move, lambda x, a, b: x, x, a, b)
     for x, a, b in zip(basis, on_first, on_second, strict=True)
   )
-
-
-def _only_if(condition, make, like):
-  """What ``make`` returns, or zeros; ``like`` has their types and shardings."""
-  return lax.cond(condition, make, lambda: jax.tree.map(jnp.zeros_like, like))
 
 
 def _length(square, is_resolved):

@@ -89,8 +89,9 @@ def weights(
 def put(
   pairs: Pairs,
   pair: tuple[_base.PyTree, _base.PyTree],
+  scale: jax.Array,
   sums: jax.Array,
-  squares: jax.Array,
+  products: jax.Array,
   write: jax.Array,
   age: jax.Array,
 ) -> Pairs:
@@ -99,14 +100,16 @@ def put(
   Args:
     pairs: the pairs so far.
     pair: a displacement and a change, trees like the parameters.
+    scale: what both are multiplied by to be kept.
     sums: inner products of both with the basis, ``[2, r]``.
-    squares: of their norms, ``[2]``.
+    products: of the displacement with itself, of both, of the change with
+      itself, ``[3]``.
     write: ``bool[m]``, set where the pair is put; nowhere for no pair.
     age: how many pairs came after each, with this one, ``[m]``.
   """
   is_pair, is_kept = jnp.any(write), pairs.is_worn == 0
   r = len(pairs.basis)
-  addition = _basis.add(pairs.basis, pair, sums, squares, is_kept, is_pair)
+  addition = _basis.add(pairs.basis, pair, sums, products, is_kept, is_pair)
   s, y = (
     jnp.where(
       write[:, None],
@@ -114,7 +117,9 @@ def put(
       jnp.where(is_kept, jnp.pad(old, ((0, 0), (0, 2))), 0),
     )
     for old, new in zip(
-      (pairs.displacements, pairs.changes), addition.coordinates, strict=True
+      (pairs.displacements, pairs.changes),
+      scale * addition.coordinates,
+      strict=True,
     )
   )
   say = _FADING ** age.astype(s.dtype)[:, None]

@@ -31,9 +31,12 @@ def step(basis, found, rows, say, pair):
   inside = jnp.stack(
     [_base.inner_products([(x, v) for x in basis]) for v in pair]
   )
-  squares = _base.inner_products([(v, v) for v in pair])
+  first, second = pair
+  products = _base.inner_products(
+    [(first, first), (first, second), (second, second)]
+  )
   yes = jnp.ones([], bool)
-  added = _basis.add(basis, pair, inside, squares, yes, yes)
+  added = _basis.add(basis, pair, inside, products, yes, yes)
   rows = jnp.concatenate([jnp.pad(rows, ((0, 0), (0, 2))), added.coordinates])
   is_direction = jnp.concatenate([jnp.arange(r) < found, added.is_direction])
   turn = _basis.turn(say[:, None] * rows, is_direction)

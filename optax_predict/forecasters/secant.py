@@ -219,35 +219,35 @@ def secant(
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
-    s = _scaled(per_length, dx)
-    y = _scaled(per_length, _difference(gradients, history.last_gradient))
+    change = _difference(gradients, history.last_gradient)
     miss = _difference(forecast.gradients, gradients)
     found = _base.inner_products(
       [
-        (y, y),
-        (s, y),
+        (change, change),
+        (dx, change),
         (gradients, gradients),
         (miss, miss),
-        *((x, y) for x in history.kept.basis),
+        *((x, change) for x in history.kept.basis),
       ]
     )
-    on_s, on_y = per_length * projection(history, motion), found[4:]
-    s_d, y_d = _pairs.products(history.kept, on_s)
-    s_y, y_y = _pairs.products(history.kept, on_y)
+    # Trees are left as they are; what is kept of them has unit length.
+    sums = jnp.stack([projection(history, motion), found[4:]])
+    s_d, y_d = _pairs.products(history.kept, per_length * sums[0])
+    s_y, y_y = _pairs.products(history.kept, per_length * sums[1])
     products = _backtest.Products(
       s_d=s_d,
       y_d=y_d,
       s_y=s_y,
       y_y=y_y,
       d_d=jnp.ones_like(length),
-      d_y=found[1],
-      square=found[0],
+      d_y=per_length * (per_length * found[1]),
+      square=per_length * (per_length * found[0]),
     )
     norm, error = jnp.sqrt(found[2:4]) * per_length
     learnt = _learn(history, products, norm, error, is_pair)
     # Beside leaving out what overflows, this orders every read of the basis, the
     # forecast's too, before the write to it: XLA would copy it otherwise.
-    known = [found[:3], found[4:], on_s, learnt["errors"]]
+    known = [found[:3], sums.ravel(), products.square[None], learnt["errors"]]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)
     pairs = history.pairs + is_pair.astype(jnp.int32)
@@ -255,9 +255,10 @@ def secant(
     lengths = jnp.where(write, length, history.lengths)
     kept = _pairs.put(
       history.kept,
-      (s, y),
-      jnp.stack([on_s, on_y]),
-      jnp.stack([products.d_d, products.square]),
+      (dx, change),
+      per_length,
+      sums,
+      jnp.stack([length**2, found[1], found[0]]),
       write,
       age,
     )
@@ -317,10 +318,6 @@ def secant(
     needs_params=True,
     project=project,
   )
-
-
-def _scaled(scale, tree):
-  return jax.tree.map(lambda x: scale.astype(_base.wide_dtype(x)) * x, tree)
 
 
 def _difference(x, y):
