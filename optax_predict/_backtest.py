@@ -1,4 +1,4 @@
-"""What each of the secant forecaster's candidates would have predicted.
+"""The secant forecaster's model, and what each candidate would have predicted.
 
 All of it is algebra of m numbers: a forecast is a sum over what the history
 holds, and its error follows from inner products that are known anyway.
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 # Share of the past in the running means that rate candidates and calibrate
 # forecasts.
-DECAY = 0.7
+_DECAY = 0.7
 # A forecast off by more than so many gradients counts as off by so many: one
 # outlier would spoil the running means for long.
-WORST = 1.5
-OUTLIER = 10.0
+_WORST = 1.5
+_OUTLIER = 10.0
 # How much a fitted stiffness is drawn to what it is before there is a fit.
 _PRIOR = 0.15
 # Beyond this a pair is of no use, whatever its ridge.
@@ -57,6 +57,21 @@ class Products(NamedTuple):
   d_d: jax.Array
   d_y: jax.Array
   square: jax.Array
+
+
+class Learnt(NamedTuple):
+  """Fields of the history that a true gradient adds to.
+
+  Attributes:
+    scores: ``[n]``, running means of the candidates' relative errors.
+    fits: ``[n, 2]``, running sums that the stiffness follows from.
+    errors: ``[2]``, running means of the forecasts' errors and of what the
+      model left unexplained, both relative to the gradient.
+  """
+
+  scores: jax.Array
+  fits: jax.Array
+  errors: jax.Array
 
 
 def tiny(like):
@@ -102,12 +117,24 @@ def stiffness(fit, damping, history):
   return jnp.clip(fitted, 0, largest)
 
 
+def solve(inverse, s_d, y_d, history):
+  """Coefficients c, and the weights t of the symmetric term S^T t."""
+  c = inverse @ s_d
+  return c, inverse @ (y_d - history.cross @ c)
+
+
+def weights(c, t, fit, damping, history):
+  """A forecast less the last gradient as a sum."""
+  gamma = stiffness(fit, damping, history)
+  return Weights(c, t - gamma * c, gamma)
+
+
 def squared_remainder(c, s_d, d_d, history):
   """|r|^2, for r = d - S^T c."""
   return jnp.maximum(d_d - 2 * c @ s_d + c @ history.gram @ c, 0)
 
 
-def error(weights, products, history):
+def _error(weights, products, history):
   """Norm of the change that was predicted less the one that came."""
   a, b, w = weights
   p = products
@@ -122,7 +149,7 @@ def error(weights, products, history):
   return jnp.sqrt(jnp.maximum(square, 0))
 
 
-def fit(c, t, products, history):
+def _fit(c, t, products, history):
   """What the fit of the stiffness needs: r . (y - Y^T c - S^T t), and r . r."""
   p = products
   on_change = p.d_y - c @ p.s_y
@@ -136,8 +163,58 @@ def fit(c, t, products, history):
   )
 
 
-def learn(old, new, is_known):
+def expected_error(squared_remainder, history):
+  """What a forecast is off by, from what it leaves of the displacement."""
+  error, unexplained = history.errors
+  size = jnp.maximum(unexplained, tiny(unexplained))
+  kappa = jnp.where(unexplained > 0, error / size, 0)
+  return kappa * _unexplained(squared_remainder, history)
+
+
+def learnt(products, norm, error, is_pair, damping, history):
+  """What a true gradient says of every candidate's forecast.
+
+  Args:
+    products: of the pairs with the motion that led to it, of unit length.
+    norm: of the gradient, over the motion's length.
+    error: norm of the forecast's error, over the motion's length.
+    is_pair: whether motion and change are a pair, ``bool[]``.
+    damping: of :func:`forecasters.secant`.
+    history: before the pair is taken in.
+  """
+
+  def candidate(inverse, past):
+    c, t = solve(inverse, products.s_d, products.y_d, history)
+    tried = weights(c, t, past, damping, history)
+    return _error(tried, products, history), _fit(c, t, products, history)
+
+  errors, fits = jax.vmap(candidate)(history.inverses, history.fits)
+  best = jnp.argmin(history.scores)
+  unexplained = _unexplained(fits[best, 1], history)
+  # Neither candidates nor kappa have said anything before the first pair.
+  is_known = is_pair & (history.pairs > 0)
+  size = jnp.maximum(norm, tiny(norm))
+  largest = jnp.maximum(error, unexplained) / _OUTLIER
+  calibration = jnp.stack([error, unexplained])
+  return Learnt(
+    scores=_mean(history.scores, jnp.minimum(errors / size, _WORST), is_known),
+    fits=_mean(history.fits, fits / size**2, is_known),
+    errors=_mean(
+      history.errors,
+      calibration / jnp.maximum(size, largest),
+      # Where the model had nothing left to explain, an error says nothing.
+      is_known & (unexplained > 0),
+    ),
+  )
+
+
+def _unexplained(squared_remainder, history):
+  """L |r|: the gradient's change if all of r met the largest curvature."""
+  return largest_curvature(history) * jnp.sqrt(squared_remainder)
+
+
+def _mean(old, new, is_known):
   """Running means, left as they are where something is not known or finite."""
-  updated = DECAY * old + (1 - DECAY) * new
+  updated = _DECAY * old + (1 - _DECAY) * new
   is_known &= jnp.all(jnp.isfinite(updated))
   return jnp.where(is_known, updated, old)

@@ -144,8 +144,7 @@ def add(
     is_direction=jnp.diagonal(outside) > 0,
     # Of a vector across the span a projection finds nothing but rounding.
     is_worn=jnp.any(
-      inside
-      > jnp.maximum(_WORN**2 * jnp.sum(rests.taken**2, axis=1), least)
+      inside > jnp.maximum(_WORN**2 * jnp.sum(rests.taken**2, axis=1), least)
     )
     & is_kept
     & is_twice,
@@ -168,9 +167,7 @@ def _is_known(basis, whole):
 def _outside(rests):
   """Inner products of what is outside the span."""
   inside = rests.overlap @ rests.overlap.T
-  return rests.products - jnp.stack(
-    [inside[0, 0], inside[0, 1], inside[1, 1]]
-  )
+  return rests.products - jnp.stack([inside[0, 0], inside[0, 1], inside[1, 1]])
 
 
 def _directions(rests, least, is_twice):
@@ -186,9 +183,7 @@ def _directions(rests, least, is_twice):
   rest = c - along**2
   height, inverse = _length(
     rest,
-    (rest > least[1])
-    & (rest > _OF_OTHER * eps * c)
-    & (c > share * other),
+    (rest > least[1]) & (rest > _OF_OTHER * eps * c) & (c > share * other),
   )
   two = inverse * (units[1] - along * one)
   outside = jnp.stack([length, jnp.zeros_like(length), along, height])

@@ -86,6 +86,30 @@ def test_directions_stay_orthonormal_and_hold_their_coordinates(r, dtype):
         )
 
 
+def test_one_projection_is_as_good_as_two_where_much_is_left(monkeypatch):
+  def after_ten_pairs():
+    basis, found, rows = empty(8), 0, jnp.zeros([0, 8])
+    rng = np.random.default_rng(0)
+    # A new function is traced anew, and reads the constant then.
+    fresh = jax.jit(lambda *args: step.__wrapped__(*args))
+    for i in range(10):
+      pair = tuple(map(split, rng.normal(size=(2, SIZE))))
+      basis, found, rows, _ = fresh(
+        basis, found, rows, jnp.asarray(0.7 ** np.arange(2 * i + 2)), pair
+      )
+    directions = np.stack([joined(x) for x in basis])
+    # Directions are known up to their signs: what they span, and lengths.
+    return directions.T @ directions, np.asarray(rows) @ np.asarray(rows).T
+
+  span, lengths = after_ten_pairs()
+  monkeypatch.setattr(_basis, "_ENOUGH", np.inf)
+  same_span, same_lengths = after_ten_pairs()
+  np.testing.assert_allclose(span, same_span, atol=1e-4)
+  np.testing.assert_allclose(lengths, same_lengths, atol=1e-3)
+  # They are two ways, not one.
+  assert np.any(span != same_span)
+
+
 def test_what_is_kept_is_as_much_as_r_directions_can_hold():
   """One turn from exact coordinates keeps the leading eigenvectors."""
   r = 5

@@ -171,20 +171,11 @@ def secant(
     known = motion.projection
     return project(history, motion) if known is None else known
 
-  def solve(history, inverse, s_d, y_d):
-    """Coefficients c, and the weights t of the symmetric term S^T t."""
-    c = inverse @ s_d
-    return c, inverse @ (y_d - history.cross @ c)
-
-  def weights(history, fit, c, t):
-    gamma = _backtest.stiffness(fit, damping, history)
-    return _backtest.Weights(c, t - gamma * c, gamma)
-
   def predict(history, motion):
     s_d, y_d = _pairs.products(history.kept, projection(history, motion))
     best = jnp.argmin(history.scores)
-    c, t = solve(history, history.inverses[best], s_d, y_d)
-    chosen = weights(history, history.fits[best], c, t)
+    c, t = _backtest.solve(history.inverses[best], s_d, y_d, history)
+    chosen = _backtest.weights(c, t, history.fits[best], damping, history)
     square = _backtest.squared_remainder(c, s_d, motion.distance**2, history)
     # No element of the forecast is larger than this sum of norms.
     largest = (
@@ -212,7 +203,7 @@ def secant(
     forecast = lax.cond(
       is_safe, combine, lambda: _base.zeros(history.last_gradient)
     )
-    expected_error = _kappa(history) * _unexplained(history, square)
+    expected_error = _backtest.expected_error(square, history)
     return _base.Forecast(forecast, jnp.where(is_safe, expected_error, jnp.inf))
 
   def observe(gradients, history, motion, forecast):
@@ -244,10 +235,10 @@ def secant(
       square=per_length * (per_length * found[0]),
     )
     norm, error = jnp.sqrt(found[2:4]) * per_length
-    learnt = _learn(history, products, norm, error, is_pair)
+    learnt = _backtest.learnt(products, norm, error, is_pair, damping, history)
     # Beside leaving out what overflows, this orders every read of the basis, the
     # forecast's too, before the write to it: XLA would copy it otherwise.
-    known = [found[:3], sums.ravel(), products.square[None], learnt["errors"]]
+    known = [found[:3], sums.ravel(), products.square[None], learnt.errors]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)
     pairs = history.pairs + is_pair.astype(jnp.int32)
@@ -278,36 +269,7 @@ def secant(
       lengths=lengths,
       **grams._asdict(),
       inverses=jax.vmap(lambda x: _inverse(grams.gram + jnp.diag(x)))(ridges),
-      **learnt,
-    )
-
-  def _learn(history, products, norm, error, is_pair):
-    """What the true gradient says of every candidate's forecast."""
-
-    def candidate(inverse, fit):
-      c, t = solve(history, inverse, products.s_d, products.y_d)
-      error = _backtest.error(weights(history, fit, c, t), products, history)
-      return error, _backtest.fit(c, t, products, history)
-
-    errors, fits = jax.vmap(candidate)(history.inverses, history.fits)
-    best = jnp.argmin(history.scores)
-    unexplained = _unexplained(history, fits[best, 1])
-    # Neither candidates nor kappa have said anything before the first pair.
-    is_known = is_pair & (history.pairs > 0)
-    size = jnp.maximum(norm, _backtest.tiny(norm))
-    largest = jnp.maximum(error, unexplained) / _backtest.OUTLIER
-    calibration = jnp.stack([error, unexplained])
-    return dict(
-      scores=_backtest.learn(
-        history.scores, jnp.minimum(errors / size, _backtest.WORST), is_known
-      ),
-      fits=_backtest.learn(history.fits, fits / size**2, is_known),
-      errors=_backtest.learn(
-        history.errors,
-        calibration / jnp.maximum(size, largest),
-        # Where the model had nothing left to explain, an error says nothing.
-        is_known & (unexplained > 0),
-      ),
+      **learnt._asdict(),
     )
 
   return _base.Forecaster(
@@ -322,18 +284,6 @@ def secant(
 
 def _difference(x, y):
   return jax.tree.map(lambda a, b: _base.widen(a) - _base.widen(b), x, y)
-
-
-def _unexplained(history, squared_remainder):
-  """L |r|: the gradient's change if all of r met the largest curvature."""
-  return _backtest.largest_curvature(history) * jnp.sqrt(squared_remainder)
-
-
-def _kappa(history):
-  """Past errors relative to what the model had left unexplained."""
-  error, unexplained = history.errors
-  size = jnp.maximum(unexplained, _backtest.tiny(unexplained))
-  return jnp.where(unexplained > 0, error / size, 0)
 
 
 def _inverse(matrix):
