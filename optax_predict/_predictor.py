@@ -1,5 +1,6 @@
 """The original component's operations, as pure functions on one state."""
 
+import functools
 import math
 from typing import Any
 
@@ -188,6 +189,7 @@ def gradient_predictor(
       error, size = _scoring.forecast_error(
         gradients, forecast.gradients, state, value
       )
+      after = functools.partial(_after, error.relative_error)
       steps, horizon_state = horizon.update(error, state.horizon_state)
       excess = _limits.excess(horizon, size, error, state)
       return state._replace(
@@ -203,9 +205,9 @@ def gradient_predictor(
         is_rejected=rejected(error.relative_error > max_error, state),
         horizon_state=horizon_state,
         gradient_history=forecaster.observe(
-          gradients, history, located, forecast
+          after(gradients), history, located, forecast
         ),
-        anchor_params=params if keeps_anchor else None,
+        anchor_params=after(params) if keeps_anchor else None,
         **_scoring.error_statistics(error, state),
       )
 
@@ -344,6 +346,17 @@ def _known_error(gradients, expected_error):
   if expected_error is not None:
     return expected_error
   return jnp.where(jnp.isfinite(_base.norm(gradients)), 0, jnp.inf)
+
+
+def _after(error, tree):
+  """The tree, once the error of a forecast is known.
+
+  Every read of the state is then before what is written to it: XLA would copy
+  it otherwise.
+  """
+  return jax.tree.map(
+    lambda x: jnp.where(error >= 0, x, jnp.zeros_like(x)), tree
+  )
 
 
 def _scale(scale, tree):

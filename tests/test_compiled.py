@@ -67,18 +67,30 @@ def test_secant_copies_no_history_on_predicted_steps(leaves):
   assert temporary <= 3.1 * 4 * SIZE * leaves
 
 
-@pytest.mark.parametrize("directions", [8, 16])
-def test_a_true_gradient_is_recorded_without_a_copy_of_the_history(directions):
-  tx = optimizer(optax_predict.forecasters.secant(8, directions=directions))
-  p = params(1)
+def compile_update(tx, leaves):
+  p = params(leaves)
 
   def step(gradients, p, s):
     updates, s = tx.update(gradients, s, p)
     return optax.apply_updates(p, updates), s
 
-  compiled = (
-    jax.jit(step, donate_argnums=(1, 2)).lower(p, p, tx.init(p)).compile()
-  )
+  return jax.jit(step, donate_argnums=(1, 2)).lower(p, p, tx.init(p)).compile()
+
+
+@pytest.mark.parametrize("leaves", [1, 4])
+@pytest.mark.parametrize("name", ["momentum", "holt"])
+def test_a_true_gradient_is_recorded_without_a_copy(name, leaves):
+  forecaster = getattr(optax_predict.forecasters, name)()
+  compiled = compile_update(optimizer(forecaster), leaves)
+  copies = re.findall(rf"= f32\[{SIZE}\]\S* copy\(", compiled.as_text())
+  # The gradient once, at most, which is passed on and kept.
+  assert len(copies) <= leaves
+
+
+@pytest.mark.parametrize("directions", [8, 16])
+def test_a_true_gradient_is_recorded_without_a_copy_of_the_history(directions):
+  tx = optimizer(optax_predict.forecasters.secant(8, directions=directions))
+  compiled = compile_update(tx, 1)
   # A copy of the directions would be as many more.
   assert compiled.memory_analysis().temp_size_in_bytes <= 6.5 * 4 * SIZE
 
