@@ -99,9 +99,10 @@ def test_gradient_in_the_middle_of_a_window_changes_nothing(bad):
   unharmed, was_due = path[0], due[0]
   assert 5 < int(was_due.sum()) < STEPS - 5
   for position in range(STEPS):
-    # Lanes of one program may round differently: far below a bad step.
+    # Lanes of one program may round differently: that leads them apart by 1e-5
+    # in forty steps, a bad step by 2e-2 at once.
     difference = np.max(np.abs(path[position + 1] - unharmed))
-    is_same = difference < 1e-5
+    is_same = difference < 1e-3
     # Where a true gradient was due, the base saw the bad one.
     assert is_same == (not was_due[position])
   losses = jax.vmap(lambda x: bowl({"x": x}))(params["x"])
