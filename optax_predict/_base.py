@@ -30,18 +30,28 @@ class Motion(NamedTuple):
 
   Attributes:
     steps: optimizer steps since the last true gradient, ``int32[]``.
-    displacement: parameters now minus parameters at the last true gradient, a
-      tree like the parameters in float32 or wider; ``None`` when neither
-      forecaster nor horizon needs it.
-    distance: norm of the displacement, a real scalar; ``None`` with it.
-    projection: what the forecaster's ``project`` made of it, where that was
-      done already; else ``None``.
+    params: parameters now; ``None`` when neither forecaster nor horizon needs
+      to know.
+    anchor: parameters at the last true gradient; ``None`` with them.
+    distance: norm of the displacement, a real scalar; ``None`` with them.
+    projection: what the forecaster's ``project`` made of the displacement, where
+      that was done already; else ``None``.
   """
 
   steps: jax.Array
-  displacement: PyTree | None
-  distance: jax.Array | None
+  params: PyTree | None = None
+  anchor: PyTree | None = None
+  distance: jax.Array | None = None
   projection: PyTree | None = None
+
+  @property
+  def displacement(self) -> PyTree:
+    """Parameters now minus those at the last true gradient, float32 or wider.
+
+    Where it is asked for is where it is computed: inside a branch of a cond it
+    is part of what that branch computes, and never held.
+    """
+    return difference(self.params, self.anchor)
 
 
 class Forecast(NamedTuple):
@@ -74,11 +84,12 @@ class Forecaster(NamedTuple):
     predict: ``predict(history, motion) -> Forecast`` only reads. An empty
       history predicts zeros.
     history_size: how many true gradients a full history stands for.
-    needs_params: whether the motion must hold a displacement.
-    project: ``project(history, motion) -> projection``, optional: the part of a
-      forecast that takes a pass over the history and is small, a tree of
-      arrays. It is done once where a forecast is first judged by its expected
-      error and then made.
+    needs_params: whether the motion must hold parameters.
+    project: ``project(history, motion) -> (distance, projection)``, optional: the
+      motion's distance, which is not known before, and the part of a forecast
+      that takes a pass over the history and is small, a tree of arrays. Both in
+      one pass, which is done once where a forecast is first judged by its
+      expected error and then made.
   """
 
   init: Callable[[PyTree, Any], PyTree]
@@ -86,7 +97,7 @@ class Forecaster(NamedTuple):
   predict: Callable[[PyTree, Motion], Forecast]
   history_size: int
   needs_params: bool = False
-  project: Callable[[PyTree, Motion], PyTree] | None = None
+  project: Callable[[PyTree, Motion], tuple[jax.Array, PyTree]] | None = None
 
 
 class ForecastError(NamedTuple):
@@ -192,6 +203,11 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return leaf.astype(dtype)
 
   return jax.tree.map(cast, tree, like)
+
+
+def difference(x: PyTree, y: PyTree) -> PyTree:
+  """The first tree less the second, each leaf in float32 or wider."""
+  return jax.tree.map(lambda a, b: widen(a) - widen(b), x, y)
 
 
 def zeros(params: PyTree, dtype: Any = None) -> PyTree:

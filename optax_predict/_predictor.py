@@ -137,39 +137,37 @@ def gradient_predictor(
   def empty_projection(history, params):
     if forecaster.project is None:
       return None
-    still = jax.tree.map(_base.widen, _base.zeros(params))
+    still = _base.zeros(params)
     nowhere = jnp.zeros([], _base.tree_dtype(params))
-    moved = _base.Motion(jnp.zeros([], jnp.int32), still, nowhere)
-    shapes = jax.eval_shape(forecaster.project, history, moved)
+    moved = _base.Motion(jnp.zeros([], jnp.int32), still, still, nowhere)
+    _, shapes = jax.eval_shape(forecaster.project, history, moved)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-  def displacement(state, params):
-    _checks.check_present("params", params)
-    _checks.check_like("params", params, state.anchor_params)
-    return jax.tree.map(
-      lambda x, anchor: _base.widen(x) - _base.widen(anchor),
-      params,
-      state.anchor_params,
-    )
 
   def motion(state, params):
     if not keeps_anchor:
-      return _base.Motion(state.elapsed_steps, None, None)
-    moved = displacement(state, params)
-    return _base.Motion(state.elapsed_steps, moved, _base.norm(moved))
+      return _base.Motion(state.elapsed_steps)
+    _checks.check_present("params", params)
+    _checks.check_like("params", params, state.anchor_params)
+    return _base.Motion(state.elapsed_steps, params, state.anchor_params)
+
+  def measured(moved):
+    if not keeps_anchor:
+      return moved
+    return moved._replace(distance=_base.norm(moved.displacement))
 
   def projected(state, moved):
+    """With all that takes a pass over the history."""
     if forecaster.project is None:
-      return moved
-    projection = forecaster.project(state.gradient_history, moved)
-    return moved._replace(projection=projection)
+      return moved if moved.distance is not None else measured(moved)
+    distance, projection = forecaster.project(state.gradient_history, moved)
+    return moved._replace(distance=distance, projection=projection)
 
   def limit_gradient(gradients, state):
     return gradients if not is_bounded else _limits.shortened(gradients, state)
 
   def record_gradient(gradients, state, params=None, *, value=None):
     _checks.check_gradients(gradients)
-    moved = motion(state, params)
+    moved = measured(motion(state, params))
     norm = _base.norm(gradients)
     is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
     if keeps_anchor:
@@ -256,13 +254,9 @@ def gradient_predictor(
     )
 
   def predict_prepared(state, params=None):
-    moved = _base.Motion(state.elapsed_steps, None, None)
-    if keeps_anchor:
-      moved = moved._replace(
-        displacement=displacement(state, params),
-        distance=state.distance,
-        projection=state.projection,
-      )
+    moved = motion(state, params)._replace(
+      distance=state.distance, projection=state.projection
+    )
     gradients, _ = forecaster.predict(state.gradient_history, moved)
     return gradients, state._replace(
       step_count=optax.safe_increment(state.step_count),
@@ -313,7 +307,7 @@ def gradient_predictor(
 
   def compute_correction(gradients, state, params=None):
     _checks.check_gradients(gradients)
-    moved = motion(state, params)
+    moved = measured(motion(state, params))
     forecast = forecaster.predict(state.gradient_history, moved).gradients
     _checks.check_like("gradients", gradients, forecast)
     correction = _correction.found(gradients, forecast, state)

@@ -1,6 +1,5 @@
 """How good a forecast was, and the statistics that follow from it."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -14,14 +13,13 @@ _RECENT_DECAY = 0.9
 
 def forecast_error(gradients, forecast, state, value=None):
   """Compares forecast and true gradient; also the latter's norm."""
-  wide = jax.tree.map(_base.widen, gradients)
-  difference = optax.tree.sub(jax.tree.map(_base.widen, forecast), wide)
+  miss = _base.difference(forecast, gradients)
   gg, pp, pg, dd = _base.inner_products(
     [
       (gradients, gradients),
       (forecast, forecast),
       (forecast, gradients),
-      (difference, difference),
+      (miss, miss),
     ]
   ).astype(state.gradient_norm.dtype)
   norm = jnp.sqrt(gg)

@@ -16,7 +16,7 @@ def series(seed, length=GAPS.size, size=3):
 
 
 def motion(steps):
-  return optax_predict.Motion(jnp.asarray(steps, jnp.int32), None, None)
+  return optax_predict.Motion(jnp.asarray(steps, jnp.int32))
 
 
 def histories(forecaster, gradients, gaps=GAPS, dtype=None):

@@ -74,7 +74,7 @@ def test_the_gradient_that_told_so_is_kept():
   _, state = run(optimizer(), [1.0, 1.0, 1.0, -5.0])
   newest = optax_predict.forecasters.momentum(0.0).predict(
     state[0].gradient_history,
-    optax_predict.Motion(jnp.int32(1), None, None),
+    optax_predict.Motion(jnp.int32(1)),
   )
   np.testing.assert_allclose(newest.gradients, np.full(3, -5.0))
 

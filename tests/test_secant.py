@@ -115,9 +115,13 @@ def test_equals_dense_formulas(memory, directions, dtype):
     predict, observe = jax.jit(forecaster.predict), jax.jit(forecaster.observe)
     last = np.zeros(7)
     for i, (x, g) in enumerate(walk(memory, 25)):
-      displacement = helpers.nested(x - last, dtype)
       distance = jnp.asarray(np.linalg.norm(x - last), dtype)
-      motion = optax_predict.Motion(jnp.int32(1), displacement, distance)
+      motion = optax_predict.Motion(
+        jnp.int32(1),
+        params=helpers.nested(x - last, dtype),
+        anchor=helpers.nested(np.zeros(7), dtype),
+        distance=distance,
+      )
       forecast = predict(history, motion)
       wanted, error = dense.predict(x)
       scale = 100 if dtype == "float32" else 1e3

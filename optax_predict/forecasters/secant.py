@@ -163,13 +163,15 @@ def secant(
     )
 
   def project(history, motion):
-    return _base.inner_products(
-      [(x, motion.displacement) for x in history.kept.basis]
+    d = motion.displacement
+    found = _base.inner_products(
+      [(d, d), *((x, d) for x in history.kept.basis)]
     )
+    return jnp.sqrt(found[0]), found[1:]
 
   def projection(history, motion):
     known = motion.projection
-    return project(history, motion) if known is None else known
+    return project(history, motion)[1] if known is None else known
 
   def predict(history, motion):
     s_d, y_d = _pairs.products(history.kept, projection(history, motion))
@@ -210,8 +212,8 @@ def secant(
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
-    change = _difference(gradients, history.last_gradient)
-    miss = _difference(forecast.gradients, gradients)
+    change = _base.difference(gradients, history.last_gradient)
+    miss = _base.difference(forecast.gradients, gradients)
     found = _base.inner_products(
       [
         (change, change),
@@ -280,10 +282,6 @@ def secant(
     needs_params=True,
     project=project,
   )
-
-
-def _difference(x, y):
-  return jax.tree.map(lambda a, b: _base.widen(a) - _base.widen(b), x, y)
 
 
 def _inverse(matrix):
