@@ -47,6 +47,16 @@ def _horizon(build) -> comparing.Predict:
   return lambda: optax_predict.predict_gradients(horizon=build())
 
 
+def _without_slope():
+  """The default, blind to whether the loss still falls."""
+  horizon = horizons.adaptive()
+
+  def update(error, state):
+    return horizon.update(error._replace(slope=0.0), state)
+
+  return horizon._replace(update=update)
+
+
 def _changes(make, **values) -> dict[str, comparing.Predict]:
   """One setting per value of one option."""
   return {
@@ -75,9 +85,10 @@ SETTINGS: dict[str, comparing.Predict] = {
     rtol=(0.4,),
     max_steps=(8,),
     max_growth=(1.4, None),
-    max_expected_error=(0.5, 1.2, None),
+    max_expected_error=(0.6, 0.8, None),
     max_error=(3.0,),
   ),
+  "without the slope": _horizon(_without_slope),
   "max_expected_error=0.4, no trust": _adaptive(
     max_expected_error=0.4, trust=None
   ),

@@ -22,6 +22,7 @@ PyTree = Any
 
 _SUMS_AT_ONCE = 7
 _LONGEST_SUM = 4096
+_LONGEST_BLOCK = 32768
 _BLOCKS = 1024
 
 
@@ -33,7 +34,8 @@ class Motion(NamedTuple):
     params: parameters now; ``None`` when neither forecaster nor horizon needs
       to know.
     anchor: parameters at the last true gradient; ``None`` with them.
-    distance: norm of the displacement, a real scalar; ``None`` with them.
+    distance: norm of the displacement, a real scalar; ``None`` with them, and for
+      ``project``, which finds it.
     projection: what the forecaster's ``project`` made of the displacement, where
       that was done already; else ``None``.
   """
@@ -115,6 +117,9 @@ class ForecastError(NamedTuple):
       update grew too long or was not finite, else 0, ``int32[]``.
     growth: norm of the true gradient over that of the last one, ``float32[]``,
       finite; 1 where that was zero.
+    slope: cosine between the way from the last true gradient and this one,
+      ``float32[]`` in [-1, 1]: below 0 the loss still falls along that way; 0
+      where there is none or nothing looks at the parameters.
     loss: at the true gradient, ``float32[]``, where the caller passed it as
       ``value``; ``None`` otherwise.
   """
@@ -125,6 +130,7 @@ class ForecastError(NamedTuple):
   window_steps: jax.Array
   window_stopped: jax.Array
   growth: jax.Array | float = 1.0
+  slope: jax.Array | float = 0.0
   loss: jax.Array | None = None
 
 
@@ -275,12 +281,28 @@ def _sums(arrays):
   """
   arrays = [a.astype(wide_dtype(*arrays)) for a in arrays]
   shape = arrays[0].shape
-  if math.prod(shape) > _LONGEST_SUM:
-    # A power of two of blocks: a sharded axis is not cut anew.
-    blocks = math.gcd(shape[-1], _BLOCKS) if shape[-1] > _LONGEST_SUM else 1
-    blocked = (*shape[:-1], blocks, shape[-1] // blocks)
-    arrays = _reduce([a.reshape(blocked) for a in arrays], (len(shape),))
-  return _reduce(arrays, tuple(range(arrays[0].ndim)))
+  if math.prod(shape) <= _LONGEST_SUM:
+    return _reduce(arrays, tuple(range(len(shape))))
+  axis, trailing = len(shape) - 1, 1
+  while trailing * shape[axis] <= _LONGEST_SUM:
+    axis, trailing = axis - 1, trailing * shape[axis]
+  # A power of two of blocks: a sharded axis is not cut anew.
+  blocks = math.gcd(shape[axis], _BLOCKS)
+  size = shape[axis] // blocks
+  lead, rest = (*shape[:axis], blocks), shape[axis + 1 :]
+  arrays = [a.reshape(*lead, size, *rest) for a in arrays]
+  if size * trailing <= _LONGEST_BLOCK:
+    return _sums(_reduce(arrays, tuple(range(axis + 1, arrays[0].ndim))))
+  # An odd length has too few. It is cut anew, and what is left over summed alone.
+  count = size * trailing // _LONGEST_SUM
+  cut = size - size % count
+  parts = [jnp.split(a, [cut], axis + 1) for a in arrays]
+  heads = [a.reshape(*lead, count, cut // count, *rest) for a, _ in parts]
+  sums = _sums(_reduce(heads, tuple(range(axis + 2, heads[0].ndim))))
+  if cut == size:
+    return sums
+  tails = _sums([tail for _, tail in parts])
+  return [x + y for x, y in zip(sums, tails)]
 
 
 def _reduce(arrays, axes):

@@ -32,7 +32,8 @@ def check_number(
   if isinstance(value, jax.core.Tracer):
     return value
   try:
-    number = float(value)
+    # Text is no number, though float() would read it.
+    number = float(0 + value)
   except (TypeError, ValueError):
     raise ValueError(f"{name} must be a number, got {value!r}.") from None
   inside = low <= number <= high if closed else low < number < high
@@ -41,6 +42,14 @@ def check_number(
     wanted = "finite" if math.isinf(high - low) and low < 0 else f"in {bounds}"
     raise ValueError(f"{name} must be {wanted}, got {value!r}.")
   return value
+
+
+def check_sequence(name: str, value: Any) -> tuple[Any, ...]:
+  """Returns ``value`` as a tuple, or raises a ValueError that names it."""
+  try:
+    return tuple(value)
+  except TypeError:
+    raise ValueError(f"{name} must be a sequence, got {value!r}.") from None
 
 
 def check_instance(name: str, value: Any, kind: type, how: str) -> None:
@@ -63,6 +72,12 @@ def check_dtype(name: str, value: Any) -> Any:
     raise ValueError(f"{name} must be a dtype, got {value!r}.") from None
   if not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f"{name} must be a floating point dtype, got {value!r}.")
+  if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+    raise ValueError(
+      f"{name} is {dtype}, which JAX makes"
+      f" {jax.dtypes.canonicalize_dtype(dtype)} of. Set jax_enable_x64, or ask for"
+      " that."
+    )
   return dtype
 
 
@@ -71,7 +86,8 @@ def check_present(name: str, value: Any) -> None:
   if value is None:
     raise ValueError(
       f"{name} is missing: this predictor looks at how far the parameters"
-      " moved. Call update(gradients, state, params)."
+      " moved. Pass them: update(gradients, state, params),"
+      " fast_forward(tx, params, state)."
     )
 
 

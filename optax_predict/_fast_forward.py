@@ -184,7 +184,9 @@ def _may_pass_on(opt_state):
   """Whether a predictor may be passed by; such a step is not taken here."""
 
   def is_conditional(x):
-    return isinstance(x, optax.ConditionallyTransformState)
+    return isinstance(
+      x, optax.ConditionallyTransformState
+    ) and _opt_state.has_predictor(x)
 
   return any(
     map(

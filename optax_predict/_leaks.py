@@ -28,9 +28,10 @@ def check_chain(
   is set up, where it is written with :func:`value_and_grad`.
 
   It traces ``tx.update`` once and computes nothing. What decides by a comparison,
-  as ``optax.apply_if_finite`` does, is not a use. An optimizer that makes its
-  state anew inside ``update`` (``optax.lookahead`` with ``reset_state``) cannot be
-  traced so.
+  as ``optax.apply_if_finite`` does, is not a use. It sees what a derivative sees,
+  and so nothing in a group of parameters that ``optax.sign_sgd`` trains without a
+  predictor. An optimizer that makes its state anew inside ``update``
+  (``optax.lookahead`` with ``reset_state``) cannot be traced so.
 
   Args:
     tx: the optimizer, with :func:`predict_gradients` in it.

@@ -56,11 +56,15 @@ def shortened(gradients: Any, state: Any) -> Any:
 def reach(
   horizon: _base.Horizon, distance: Any, state: Any
 ) -> jax.Array | None:
-  """How far the next window may lead; parameters at rest say nothing."""
+  """How far the next window may lead; 0 where nothing is known.
+
+  Parameters at rest say nothing, and there is no move to the first gradient.
+  """
   if horizon.max_growth is None:
     return None
   longest = finite(horizon.max_growth * distance)
-  return jnp.where(distance > 0, longest, state.reach)
+  is_known = (distance > 0) & (state.history_size > 0)
+  return jnp.where(is_known, longest, state.reach)
 
 
 def is_at_window_end(params: Any, state: Any) -> jax.Array:
@@ -91,7 +95,7 @@ def is_too_far(
   """Whether a forecast here is beyond what the horizon trusts."""
   found = jnp.zeros([], bool)
   if horizon.max_growth is not None:
-    found |= distance > state.reach
+    found |= (state.reach > 0) & (distance > state.reach)
   if horizon.max_expected_error is not None:
     largest = horizon.max_expected_error * state.gradient_norm
     if horizon.trust is not None:

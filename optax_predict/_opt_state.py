@@ -39,8 +39,11 @@ def get_stats(opt_state: Any) -> _state.PredictorStats:
   """
   stats = [_state.get_stats(s) for s in predict_states(opt_state)]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *stats)
-  most = jnp.argmax(stacked.computed_steps)
-  return jax.tree.map(lambda x: x[most], stacked)
+  # Each of many fits for itself, where the state is of many.
+  most = jnp.argmax(stacked.computed_steps, axis=0, keepdims=True)
+  return jax.tree.map(
+    lambda x: jnp.take_along_axis(x, most, axis=0)[0], stacked
+  )
 
 
 def reset(opt_state: Any) -> Any:
@@ -97,11 +100,11 @@ def replace_states(states, opt_state):
 def is_plain_chain(opt_state):
   """Whether no wrapper stands between the optimizer and its predictors."""
   if type(opt_state) is tuple:
-    return all(is_plain_chain(s) for s in opt_state if _has_predictor(s))
+    return all(is_plain_chain(s) for s in opt_state if has_predictor(s))
   return is_state(opt_state)
 
 
-def _has_predictor(opt_state):
+def has_predictor(opt_state):
   return any(
     map(
       is_state,

@@ -138,8 +138,7 @@ def gradient_predictor(
     if forecaster.project is None:
       return None
     still = _base.zeros(params)
-    nowhere = jnp.zeros([], _base.tree_dtype(params))
-    moved = _base.Motion(jnp.zeros([], jnp.int32), still, still, nowhere)
+    moved = _base.Motion(jnp.zeros([], jnp.int32), still, still)
     _, shapes = jax.eval_shape(forecaster.project, history, moved)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
@@ -159,6 +158,7 @@ def gradient_predictor(
     """With all that takes a pass over the history."""
     if forecaster.project is None:
       return moved if moved.distance is not None else measured(moved)
+    moved = moved._replace(distance=None)
     distance, projection = forecaster.project(state.gradient_history, moved)
     return moved._replace(distance=distance, projection=projection)
 
@@ -168,10 +168,11 @@ def gradient_predictor(
   def record_gradient(gradients, state, params=None, *, value=None):
     _checks.check_gradients(gradients)
     moved = measured(motion(state, params))
-    norm = _base.norm(gradients)
+    norm = _base.norm(gradients).astype(state.gradient_norm.dtype)
     is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
     if keeps_anchor:
-      is_usable &= jnp.isfinite(moved.distance)
+      # There is no anchor yet at the first.
+      is_usable &= jnp.isfinite(moved.distance) | (state.history_size == 0)
 
     def rejected(is_wrong, state):
       if not may_retreat:
@@ -185,7 +186,7 @@ def gradient_predictor(
       forecast = forecaster.predict(history, located)
       _checks.check_like("gradients", gradients, forecast.gradients)
       error, size = _scoring.forecast_error(
-        gradients, forecast.gradients, state, value
+        gradients, forecast.gradients, state, located, value
       )
       after = functools.partial(_after, error.relative_error)
       steps, horizon_state = horizon.update(error, state.horizon_state)
@@ -287,9 +288,8 @@ def gradient_predictor(
         size = _base.norm(gradients)
         scale = jnp.where(size > longest, longest / size, scale)
         is_too_long |= scale < 1
-    # Without limits nothing is refused, and no caller has to look.
     is_taken = jnp.ones([], bool)
-    if may_refuse and has_limits:
+    if may_refuse:
       is_taken = is_finite & ~is_unsure
     remaining = jnp.maximum(state.remaining_steps - 1, 0)
     ends = is_unsure | is_too_long | ~is_finite

@@ -11,37 +11,44 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
-def forecast_error(gradients, forecast, state, value=None):
+def forecast_error(gradients, forecast, state, motion, value=None):
   """Compares forecast and true gradient; also the latter's norm."""
+  way = [] if motion.params is None else [(gradients, motion.displacement)]
   miss = _base.difference(forecast, gradients)
-  gg, pp, pg, dd = _base.inner_products(
+  gg, pp, pg, dd, *along = _base.inner_products(
     [
       (gradients, gradients),
       (forecast, forecast),
       (forecast, gradients),
       (miss, miss),
+      *way,
     ]
   ).astype(state.gradient_norm.dtype)
   norm = jnp.sqrt(gg)
   scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
   relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
   cosine = pg / jnp.sqrt(pp) / norm
+  slope = along[0] / motion.distance / norm if along else jnp.zeros([])
   error = _base.ForecastError(
     relative_error=jnp.nan_to_num(
       jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
     ).astype(jnp.float32),
-    correlation=jnp.clip(
-      jnp.nan_to_num(cosine, nan=0, posinf=0, neginf=0), -1, 1
-    ).astype(jnp.float32),
+    correlation=_as_cosine(cosine),
     history_size=state.history_size,
     window_steps=jnp.where(
       state.planned_steps > 0, jnp.maximum(state.elapsed_steps - 1, 0), 0
     ),
     window_stopped=state.window_stopped,
     growth=_growth(norm, state.gradient_norm),
+    slope=_as_cosine(slope),
     loss=None if value is None else jnp.asarray(value, jnp.float32),
   )
   return error, norm
+
+
+def _as_cosine(x):
+  x = jnp.nan_to_num(x, nan=0, posinf=0, neginf=0)
+  return jnp.clip(x, -1, 1).astype(jnp.float32)
 
 
 def _growth(norm, last):

@@ -38,7 +38,10 @@ def predict_gradients(
   A true gradient that is not finite passes through, for
   ``optax.apply_if_finite``, and is left out of the history. A forecast that is
   not finite is never emitted. Gradients of another floating point dtype than the
-  parameters' keep theirs. Parameters must be floating point or complex.
+  parameters' keep theirs. Parameters must be floating point or complex; conjugate
+  the gradients of complex ones before, as for any optimizer: JAX's own point
+  elsewhere than uphill. Norms are sums of squares: gradients or moves shorter than
+  about 1e-19 in float32 are taken for none. Scale such a loss up.
 
   Args:
     forecaster: how gradients are predicted; default ``forecasters.secant()``.
@@ -83,7 +86,8 @@ def predict_gradients(
   )
 
   def actual(gradients, state, params, value):
-    _, state = predictor.compute_correction(gradients, state, params)
+    if state.accumulated_correction is not None:
+      _, state = predictor.compute_correction(gradients, state, params)
     state = predictor.record_gradient(gradients, state, params, value=value)
     gradients = predictor.limit_gradient(gradients, state)
     return predictor.apply_correction(gradients, state)

@@ -186,7 +186,7 @@ class _Run:
   def __init__(self, loss_fn, params, optimizer, batches, has_aux):
     # Two programs: what reads the gradients between them cannot change how
     # either is compiled, and so how it rounds.
-    self._gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=has_aux))
+    self._gradient = jax.jit(_value_and_direction(loss_fn, has_aux))
     self._tx = optax.with_extra_args_support(optimizer)
     self._batches = None if batches is None else iter(batches)
     self._has_aux = has_aux
@@ -245,6 +245,19 @@ class _Run:
     return float(np.sqrt(difference / total)) if total > 0 else 0.0
 
 
+def _value_and_direction(loss_fn, has_aux):
+  """``jax.value_and_grad``, with complex gradients that point uphill."""
+  value_and_grad = jax.value_and_grad(loss_fn, has_aux=has_aux)
+
+  def conjugated(*args):
+    value, gradients = value_and_grad(*args)
+    return value, jax.tree.map(
+      lambda g: jnp.conj(g) if jnp.iscomplexobj(g) else g, gradients
+    )
+
+  return conjugated
+
+
 @jax.jit
 def _squares(a, b):
   """``|a - b|^2`` and ``|a|^2 + |b|^2``."""
@@ -276,8 +289,11 @@ def _init(forecaster, params):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _record(forecaster, state, gradients, params, window):
-  # Where the run alone would be after a window of predicted steps.
-  elapsed = jnp.where(state.true_gradient_count > 0, window, 0)
+  # Where the run alone would be after a window of predicted steps. One step is
+  # counted already, and where a gradient was left out, the windows before it.
+  elapsed = jnp.where(
+    state.true_gradient_count > 0, state.elapsed_steps + window - 1, 0
+  )
   state = state._replace(elapsed_steps=elapsed.astype(jnp.int32))
   return _predictor_of(forecaster).record_gradient(gradients, state, params)
 
@@ -306,7 +322,10 @@ def _named(forecasters):
 
 
 def _check_horizons(horizons):
-  checked = tuple(_checks.check_count("a horizon", h, 0) for h in horizons)
+  checked = tuple(
+    _checks.check_count("a horizon", h, 0)
+    for h in _checks.check_sequence("horizons", horizons)
+  )
   if not checked or list(checked) != sorted(set(checked)):
     raise ValueError(f"horizons must be ascending, got {horizons!r}.")
   return checked

@@ -10,7 +10,13 @@ import optax_predict
 
 
 def error(
-  relative=0.1, correlation=0.9, size=2, steps=1, stopped=0, growth=1.0
+  relative=0.1,
+  correlation=0.9,
+  size=2,
+  steps=1,
+  stopped=0,
+  growth=1.0,
+  slope=0.0,
 ):
   return optax_predict.ForecastError(
     relative_error=jnp.float32(relative),
@@ -19,6 +25,7 @@ def error(
     window_steps=jnp.int32(steps),
     window_stopped=jnp.int32(stopped),
     growth=jnp.float32(growth),
+    slope=jnp.float32(slope),
   )
 
 
@@ -108,9 +115,9 @@ def test_trust_is_earned_and_halved():
     optax_predict.horizons.adaptive(),
     [good, good, no_window, grown, good, poor, poor],
   )
-  # From half to all of it: 0.4 of the way up, half of the way down.
+  # From a third to all of it: 0.4 of the way up, half of the way down.
   earned = [0.0, 0.4, 0.64, 0.64, 0.32, 0.592, 0.296, 0.148]
-  np.testing.assert_allclose(found, (1 + np.array(earned)) / 2, rtol=1e-6)
+  np.testing.assert_allclose(found, (1 + 2 * np.array(earned)) / 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,46 @@ def test_wrappers_pass_trust_on(wrap):
   skipped = found.count(found[0]) - 1
   assert found[skipped:] == trusts(inner, errors[skipped:])
   assert wrap(optax_predict.horizons.fixed()).trust is None
+
+
+def test_a_window_that_ends_downhill_was_too_short():
+  """k + 1 grows by 1.3 whatever the error; a smaller one may double it."""
+  horizon = optax_predict.horizons.adaptive()
+  grown = [error(size=0), *[error(0.01)] * 4]
+  assert lengths(horizon, grown)[-1] == 15
+  for last, wanted in [
+    (error(5.0, slope=-0.2), 19),
+    (error(0.01, slope=-0.2), 31),
+    (error(5.0, slope=-0.05), 4),
+    (error(5.0, slope=0.2), 4),
+    (error(5.0, slope=-0.2, stopped=1), 19),
+    (error(0.01, slope=-0.2, growth=2.1), 0),
+    # No window, nothing that was too short.
+    (error(5.0, slope=-0.2, steps=0), 15),
+  ]:
+    assert lengths(horizon, [*grown, last])[-1] == wanted
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_slope_is_the_cosine_between_way_and_gradient(scale):
+  seen = []
+
+  def update(error, state):
+    jax.debug.callback(seen.append, error.slope)
+    return jnp.int32(1), state
+
+  horizon = optax_predict.Horizon(lambda: jnp.zeros([]), update, max_growth=9.0)
+  predictor = optax_predict.gradient_predictor(
+    optax_predict.forecasters.momentum(), horizon
+  )
+  state = predictor.init(jnp.zeros(2))
+  for x, g in [((0, 0), (1, 1)), ((3, 4), (-1, 0)), ((3, 4), (1, 0))]:
+    gradients = scale * jnp.array(g, jnp.float32)
+    state = predictor.record_gradient(
+      gradients, state, jnp.array(x, jnp.float32)
+    )
+  jax.effects_barrier()
+  np.testing.assert_allclose(seen, [0, -0.6, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("trust, is_over", [(0.5, True), (0.7, False)])

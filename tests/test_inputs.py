@@ -14,8 +14,10 @@ from optax_predict import horizons
 @pytest.mark.parametrize(
   "build, message",
   [
-    (lambda: forecasters.momentum(np.nan), "momentum must be finite, got nan"),
-    (lambda: forecasters.momentum(np.inf), "momentum must be finite, got inf"),
+    (lambda: forecasters.momentum(np.nan), "momentum must be in .*, got nan"),
+    (lambda: forecasters.momentum(np.inf), "momentum must be in .*, got inf"),
+    (lambda: forecasters.momentum(1e39), "momentum must be in .*, got 1e"),
+    (lambda: horizons.adaptive("0.5"), "rtol must be a number, got '0.5'"),
     (lambda: forecasters.momentum("fast"), "must be a number, got 'fast'"),
     (lambda: forecasters.momentum(0.9, 1), "history_size must be at least 2"),
     (lambda: forecasters.momentum(0.9, 2.5), "must be an integer, got 2.5"),
@@ -32,6 +34,10 @@ from optax_predict import horizons
     ),
     (lambda: forecasters.secant(ridge=0.0), r"ridge must be in \(0, inf\)"),
     (lambda: forecasters.secant(staleness=[-0.5]), "staleness must be in"),
+    (
+      lambda: forecasters.secant(staleness=0.1),
+      "staleness must be a sequence, got 0.1",
+    ),
     (
       lambda: forecasters.secant(staleness=[]),
       "staleness must hold at least one",
@@ -51,6 +57,10 @@ from optax_predict import horizons
     (
       lambda: optax_predict.predict_gradients(accumulator_dtype="int32"),
       "accumulator_dtype must be a floating point dtype, got 'int32'",
+    ),
+    (
+      lambda: optax_predict.predict_gradients(accumulator_dtype="float64"),
+      "accumulator_dtype is float64, which JAX makes float32 of",
     ),
     (
       lambda: optax_predict.predict_gradients(accumulator_dtype="half-ish"),

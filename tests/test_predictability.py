@@ -94,7 +94,10 @@ def test_forecaster_is_told_where_the_run_alone_would_be():
 
   def observe(gradients, history, motion, forecast):
     jax.debug.callback(
-      lambda *m: seen.append([float(np.sum(x)) for x in m]), *motion[:3]
+      lambda *m: seen.append([float(np.sum(x)) for x in m]),
+      motion.steps,
+      motion.displacement,
+      motion.distance,
     )
     return history
 
@@ -227,9 +230,34 @@ def test_gradients_that_are_not_finite_are_not_scored():
   )
 
 
+def test_time_goes_on_where_a_gradient_is_left_out():
+  """Linear in time, what comes after it is still predicted exactly."""
+  gs = np.linspace(1, 2, 10, dtype=np.float32)[:, None]
+  gs[6] = np.nan
+  report = predictability.backtest(
+    zip(gs, gs), forecasters={"line": forecasters.trend(0.0)}, horizons=(0,)
+  )
+  np.testing.assert_allclose(report.scores["line"][0].errors, 0, atol=1e-5)
+
+
+def test_complex_gradients_point_uphill():
+  scales = jnp.array([0.2, 0.5, 1.0])
+
+  def loss(z):
+    return 0.5 * jnp.sum(scales * jnp.abs(z) ** 2)
+
+  report = predictability.measure(
+    loss, jnp.full(3, 1 + 1j, jnp.complex64), optax.sgd(0.5), steps=12
+  )
+  # Each part decays by 1 - rate x scale a step.
+  left = (1 - 0.5 * np.asarray(scales)) ** (2 * np.arange(12)[:, None])
+  np.testing.assert_allclose(report.losses, left @ scales, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   "arguments, message",
   [
+    (dict(horizons=4), "horizons must be a sequence, got 4"),
     (dict(steps=2), "steps must be at least 3, got 2"),
     (dict(horizons=(2, 1)), r"ascending, got \(2, 1\)"),
     (dict(horizons=()), r"ascending, got \(\)"),

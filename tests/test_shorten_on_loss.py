@@ -97,6 +97,13 @@ def test_a_missing_loss_is_named():
     tx.update(params, tx.init(params), params)
 
 
+def test_a_loss_of_many_numbers_is_refused():
+  tx = optax_predict.predict_gradients(horizon=shortened())
+  params = jnp.ones(3)
+  with pytest.raises(ValueError, match=r"scalar, got value of shape \(3,\)"):
+    tx.update(params, tx.init(params), params, value=params)
+
+
 @pytest.mark.parametrize(
   "options, message",
   [

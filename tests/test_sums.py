@@ -9,7 +9,12 @@ from optax_predict import _base
 
 
 @pytest.mark.parametrize(
-  "shape", [(), (0,), (5,), (4097,), (1 << 20,), (1024, 1024), (3, 1 << 18)]
+  "shape",
+  [
+    *((), (0,), (5,), (4097,), (1 << 20,), (1024, 1024), (3, 1 << 18)),
+    # Lengths without a factor to cut them by, and axes that are long or short.
+    *((1_000_003,), (1 << 20, 1), (300_007, 3), (2, 500_009), (7, 40_009, 5)),
+  ],
 )
 def test_a_long_sum_is_as_good_as_a_short_one(shape):
   rng = np.random.default_rng(0)

@@ -195,6 +195,46 @@ def test_non_finite_forecast_is_never_emitted(horizon):
   state = predictor.record_gradient(jnp.ones(3), state, jnp.ones(3))
   helpers.assert_finite(state)
   assert bool(predictor.should_compute_full(state))
+  # Who may refuse it is not told of a step.
+  _, refused = predictor.predict_gradient(state, jnp.ones(3), may_refuse=True)
+  assert int(refused.elapsed_steps) == int(state.elapsed_steps)
+  assert bool(predictor.should_compute_full(refused))
+
+
+def test_where_the_origin_is_does_not_matter():
+  """Nor does a first update of zero, as of a rate that warms up, end windows."""
+  at_start, elsewhere = predicted_from(-1.0), predicted_from(5.0)
+  assert at_start == elsewhere
+  assert at_start[-1] > at_start[1] > 0
+
+
+def predicted_from(origin):
+  """Predicted steps after each call; the start is ones from a minimum."""
+  rate = optax.linear_schedule(0.0, 0.5, 10)
+  tx = optax.chain(optax_predict.predict_gradients(), optax.sgd(rate))
+  scales = jnp.array([0.1, 0.5, 1.0])
+
+  @jax.jit
+  def step(x, state):
+    updates, state = tx.update(scales * (x - origin), state, x)
+    x = optax.apply_updates(x, updates)
+    return optax_predict.fast_forward(tx, x, state)
+
+  x = jnp.ones(3) + origin
+  state, predicted = tx.init(x), []
+  for _ in range(4):
+    x, state = step(x, state)
+    predicted.append(int(optax_predict.get_stats(state).predicted_steps))
+  return predicted
+
+
+def test_the_first_gradient_may_be_taken_anywhere():
+  """There is no distance to it, though its square would overflow."""
+  predictor = optax_predict.gradient_predictor()
+  params = jnp.full(3, 1e20)
+  state = predictor.record_gradient(jnp.ones(3), predictor.init(params), params)
+  assert int(state.history_size) == 1
+  helpers.assert_finite(state)
 
 
 @pytest.mark.parametrize("factor, longest", [(1e3, 2.0), (1.9, 1.9)])

@@ -123,6 +123,25 @@ def test_fast_forward_under_vmap_saves_in_every_problem():
   assert len(set(np.asarray(stats.total_steps).tolist())) > 1
 
 
+def test_statistics_of_many_fits_with_two_predictors_are_each_fits_own():
+  forecaster = optax_predict.forecasters.momentum()
+  tx = optax.partition(
+    {name: optimizer(forecaster) for name in "pq"}, {"a": "p", "b": "q"}
+  )
+  states = jax.vmap(tx.init)({"a": jnp.ones([4, 2]), "b": jnp.ones([4, 2])})
+  counts = {"p": jnp.array([1, 1, 9, 1]), "q": jnp.array([2, 2, 2, 2])}
+  for name, count in counts.items():
+    states = optax.tree.set(
+      states,
+      lambda path, value, name=name: f"'{name}'" in jax.tree_util.keystr(path),
+      true_gradient_count=count,
+    )
+  whole = optax_predict.get_stats(states)
+  np.testing.assert_array_equal(whole.computed_steps, [2, 2, 9, 2])
+  each = jax.vmap(optax_predict.get_stats)(states)
+  jax.tree.map(np.testing.assert_array_equal, whole, each)
+
+
 def test_per_step_form_under_vmap_evaluates_every_step():
   """A batched `cond` runs both branches: right, but nothing is saved."""
   count = [0]

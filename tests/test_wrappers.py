@@ -226,6 +226,18 @@ def test_check_chain_names_what_is_reached():
     optax_predict.check_chain(tx, {"w": jnp.ones(2)})
 
 
+def test_a_condition_elsewhere_hides_nothing():
+  tx = optax.chain(
+    optax.ema(0.9),
+    optax_predict.predict_gradients(),
+    optax.sgd(0.1),
+    optax.conditionally_transform(optax.scale(0.5), lambda step: step % 2 == 0),
+  )
+  params = jnp.ones(2)
+  with pytest.raises(ValueError, match=r"state\[0\]\.ema"):
+    optax_predict.fast_forward(tx, params, tx.init(params))
+
+
 def test_check_chain_wants_a_predictor():
   with pytest.raises(ValueError, match="holds no PredictState"):
     optax_predict.check_chain(optax.adam(0.1), jnp.ones(2))

@@ -37,7 +37,7 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   of them.
 
   Args:
-    momentum: :math:`\mu`, a finite number. 0 repeats the last gradient.
+    momentum: :math:`\mu`, between -1e6 and 1e6. 0 repeats the last gradient.
     history_size: true gradients to keep, at least 2. The rule reads the last
       two: more is memory for nothing but reading them.
 
@@ -45,7 +45,7 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
     A :class:`Forecaster`.
 
   Raises:
-    ValueError: if ``momentum`` is not finite or ``history_size`` is below 2.
+    ValueError: if ``momentum`` is out of range or ``history_size`` is below 2.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -63,7 +63,7 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   References:
     The Rust component ``GradientPredictor`` this library started from.
   """
-  _checks.check_number("momentum", momentum)
+  _checks.check_number("momentum", momentum, -1e6, 1e6)
   size = _checks.check_count("history_size", history_size, minimum=2)
 
   def init(params, dtype=None):

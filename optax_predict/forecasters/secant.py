@@ -130,7 +130,7 @@ def secant(
     symmetric completion.
   """
   m = _checks.check_count("memory", memory)
-  candidates = tuple(staleness)
+  candidates = _checks.check_sequence("staleness", staleness)
   if not candidates:
     raise ValueError("staleness must hold at least one value, got none.")
   for value in candidates:
@@ -287,8 +287,8 @@ def secant(
 def _inverse(matrix):
   """Inverse of a small positive definite matrix, by sweeping its pivots.
 
-  The ridge keeps every pivot above zero. Unlike a library's inverse this is a
-  plain loop, so that it compiles and exports anywhere.
+  The ridge keeps every pivot above zero. A plain loop compiles faster than a
+  library's inverse, and takes all candidates at once.
   """
 
   def sweep(k, a):

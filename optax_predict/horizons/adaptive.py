@@ -24,7 +24,11 @@ _BAD_GROWTH = 1.1
 _BAD_ERROR = 1.2
 _LOST = 0.5
 _GAINED = 0.4
-_LEAST_TRUST = 0.5
+_LEAST_TRUST = 1 / 3
+# Where the gradient after a window still points down the way it went, by this
+# cosine, the next is longer by at least this factor.
+_DOWNHILL = -0.1
+_LEAST_GROWTH = 1.3
 
 
 class AdaptiveState(NamedTuple):
@@ -33,8 +37,8 @@ class AdaptiveState(NamedTuple):
   Attributes:
     length: predicted steps per window, before it is rounded down,
       ``float32[]``.
-    worthless: forecasts that were worth nothing, less three for each that was
-      not, ``int32[]``.
+    worthless: forecasts since the last window that were worth nothing, less three
+      for each that was not, ``int32[]``.
     rest: true gradients the last rest let through, ``int32[]``.
     pause: true gradients before the next window may open, ``float32[]``.
     last_pause: the pause after the last window that went wrong, fading with
@@ -55,7 +59,7 @@ def adaptive(
   max_steps: int = 32,
   *,
   max_growth: float = 2.0,
-  max_expected_error: float = 0.8,
+  max_expected_error: float = 1.2,
   max_error: float | None = None,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
@@ -71,13 +75,19 @@ def adaptive(
 
   and is rounded down when used. It starts at 0, changes only after a window in
   which a step was predicted (or while it is below 1), and does not grow after
-  a window that was stopped. After a window that went wrong, to a gradient more
-  than ``max_growth`` times the last, it is 0, and no window opens for twice as
-  many true gradients as after the last such window, at most 64; each good one
-  halves that number.
+  a window that was stopped.
+
+  A window is too short, whatever the error, where the loss still falls along the
+  way that it led: where the cosine between that way and the gradient at its end is
+  below -0.1, :math:`k + 1` grows by a factor of at least 1.3. That is the condition
+  by which a line search takes a step for too short (Wolfe).
+
+  After a window that went wrong, to a gradient more than ``max_growth`` times the
+  last, it is 0, and no window opens for twice as many true gradients as after the
+  last such window, at most 64; each good one halves that number.
 
   A window also ends where the forecaster expects a relative error above
-  :math:`(1 + t) / 2` of ``max_expected_error``, with the trust :math:`t` that
+  :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
   windows have earned. It begins at 0, goes 0.4 of the way to 1 with each window
   that went well, and is halved by each that led to a gradient more than 1.1 times
   the last, or forecast with an error above 1.2.
@@ -93,10 +103,10 @@ def adaptive(
   :math:`1/L`, :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |\hat g - g|^2)`.
   Where gradients keep their length that is :math:`e < 1`. Under minibatch noise
   the error stays near or above 1, the length falls to 0 and the base optimizer runs
-  unchanged. After 20 forecasts with an error above 0.8, less three for each
-  better one, the predictor rests, to cost nothing: 16 true gradients are let
-  through without being looked at; after the next time 32 are, and so on up to
-  512.
+  unchanged. After 20 forecasts with an error above 0.8 since the last window, less
+  three for each better one, the predictor rests, to cost nothing: 16 true
+  gradients are let through without being looked at; after the next time 32 are,
+  and so on up to 512. A window begins that anew.
 
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
@@ -106,7 +116,7 @@ def adaptive(
       times the update from the last true gradient, and where it has led more
       than this many times as far as the last one; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
-      relative error than this, or than half of it before any trust is earned;
+      relative error than this, or than a third of it before any trust is earned;
       above 0.
     max_error: a window is taken back where the forecast for the true gradient
       after it had a larger relative error than this; above 0, or ``None`` for
@@ -124,8 +134,9 @@ def adaptive(
 
   References:
     Hairer, Norsett and Wanner, `Solving Ordinary Differential Equations I`,
-    section II.4, for the controller; Carter, `On the global convergence of
-    trust region algorithms using inexact gradient information
+    section II.4, for the controller; Nocedal and Wright, `Numerical
+    Optimization`, 2006, section 3.1, for the Wolfe conditions; Carter, `On the global
+    convergence of trust region algorithms using inexact gradient information
     <https://doi.org/10.1137/0728014>`_, 1991, for a relative error below 1.
   """
   _checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
@@ -153,10 +164,12 @@ def adaptive(
     e = jnp.maximum(error.relative_error, tiny)
     factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, 2.0)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
+    is_window = error.window_steps > 0
+    is_short = is_window & (error.slope < _DOWNHILL)
+    factor = jnp.where(is_short, jnp.maximum(factor, _LEAST_GROWTH), factor)
     changed = jnp.clip((k + 1) * factor - 1, 0, longest)
     is_known = error.history_size >= 1
-    is_used = (error.window_steps > 0) | (k < 1)
-    is_window = error.window_steps > 0
+    is_used = is_window | (k < 1)
     is_wrong = is_window & (error.growth > max_growth)
     k = jnp.where(is_known & is_used, changed, k)
     k = jnp.where(is_wrong, 0, k).astype(jnp.float32)

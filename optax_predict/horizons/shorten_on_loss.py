@@ -60,7 +60,7 @@ def shorten_on_loss(
 
   Returns:
     A :class:`Horizon`; its ``update`` raises a ValueError where the loss is
-    missing.
+    missing or no scalar.
 
   Raises:
     TypeError: if ``then`` is no :class:`Horizon`.
@@ -68,8 +68,7 @@ def shorten_on_loss(
 
   Examples:
     >>> from optax_predict import horizons
-    >>> from optax_predict.horizons.shorten_on_loss import shorten_on_loss
-    >>> horizon = shorten_on_loss(horizons.adaptive())
+    >>> horizon = horizons.shorten_on_loss(horizons.adaptive())
   """
   _checks.check_instance("then", then, _base.Horizon, "optax_predict.horizons")
   _checks.check_number("factor", factor, 0.0, 1.0, closed=False)
@@ -88,6 +87,11 @@ def shorten_on_loss(
       raise ValueError(
         "shorten_on_loss needs the loss, got None. Call"
         " update(gradients, state, params, value=loss)."
+      )
+    if error.loss.ndim:
+      raise ValueError(
+        "shorten_on_loss needs the loss as a scalar, got value of shape"
+        f" {error.loss.shape}. Pass its mean or sum."
       )
     loss = error.loss.astype(jnp.float32)
     allowed = state.last_loss + tolerance * jnp.abs(state.last_loss)
