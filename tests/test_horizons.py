@@ -137,21 +137,31 @@ def test_wrappers_pass_trust_on(wrap):
 
 
 def test_a_window_that_ends_downhill_was_too_short():
-  """k + 1 grows by 1.3 whatever the error; a smaller one may double it."""
+  """k + 1 grows by 1.4 whatever the error; a smaller one may double it."""
   horizon = optax_predict.horizons.adaptive()
   grown = [error(size=0), *[error(0.01)] * 4]
   assert lengths(horizon, grown)[-1] == 15
   for last, wanted in [
-    (error(5.0, slope=-0.2), 19),
+    (error(5.0, slope=-0.2), 21),
     (error(0.01, slope=-0.2), 31),
     (error(5.0, slope=-0.05), 4),
     (error(5.0, slope=0.2), 4),
-    (error(5.0, slope=-0.2, stopped=1), 19),
+    (error(5.0, slope=-0.2, stopped=1), 21),
     (error(0.01, slope=-0.2, growth=2.1), 0),
     # No window, nothing that was too short.
     (error(5.0, slope=-0.2, steps=0), 15),
   ]:
     assert lengths(horizon, [*grown, last])[-1] == wanted
+
+
+def test_a_window_that_ends_downhill_is_lengthened_on_trust_only():
+  horizon = optax_predict.horizons.adaptive()
+  grown = [error(size=0), *[error(0.01)] * 5]
+  uphill, downhill = error(0.01, growth=1.5), error(5.0, slope=-0.2)
+  assert lengths(horizon, [*grown, downhill])[-1] == 32
+  assert lengths(horizon, [*grown, uphill, downhill])[-1] == 32
+  # 33 * 0.9 * sqrt(0.8 / 5) - 1, which is what the error alone makes of it.
+  assert lengths(horizon, [*grown, uphill, uphill, downhill])[-1] == 10
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])

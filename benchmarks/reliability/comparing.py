@@ -20,8 +20,10 @@ TAUS = (1e-1, 1e-2, 1e-3)
 RATES = {"best rate": 1.0, "a third of it": 1 / 3}
 # How much longer the base alone runs on problems that prediction lost.
 LONGER = 10
-# How far the start of the control is moved, relative to itself.
+# The controls: the base alone from a start moved by so much, relative to itself,
+# and at so many times the rate.
 MOVED = 1e-4
+FASTER = 1.05
 
 
 class Size(NamedTuple):
@@ -73,13 +75,16 @@ def alone(name: str, size: Size) -> Alone:
   return Alone(name, size, start, data, rates, runs)
 
 
-def against(base: Alone, predict: Predict | None, start: Any) -> dict[str, Any]:
-  """The same problems and rates with a predictor, or from another start.
+def against(
+  base: Alone, predict: Predict | None, start: Any, faster: float = 1.0
+) -> dict[str, Any]:
+  """The same problems with a predictor, from another start or at another rate.
 
   Args:
     base: what it is compared with.
     predict: makes the predictor; ``None`` for none.
     start: like ``base.start``.
+    faster: times the base's rate.
 
   Returns:
     For each of ``RATES``: ``lost``, the problems that ended worse than they
@@ -90,7 +95,7 @@ def against(base: Alone, predict: Predict | None, start: Any) -> dict[str, Any]:
   run, horizon = _runner(base.name, base.size, predict), base.size.horizon
   found = {}
   for label, rates in base.rates.items():
-    runs = run(start, base.data, rates)
+    runs = run(start, base.data, np.float32(faster * rates))
     found[label] = {
       "lost": lost(base.runs[label], runs, horizon),
       "relapsed": relapses(base.runs[label], runs, horizon),
@@ -111,21 +116,23 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     size: how much to run.
 
   Returns:
-    For each of ``RATES``: ``lost`` and ``control_lost``, ``lost_later``, of
-    :func:`lost_later`, ``relapsed``, of :func:`relapses`, ``rates``,
-    ``predicted_steps``, and for each of the ``targets``, ``ratios`` and
-    ``control``; as of :func:`against`.
+    For each of ``RATES``: ``lost``, ``control_lost`` and ``faster_lost``,
+    ``lost_later``, of :func:`lost_later`, ``relapsed``, of :func:`relapses`,
+    ``rates``, ``predicted_steps``, and for each of the ``targets``, ``ratios``,
+    ``control`` and ``faster``; as of :func:`against`.
   """
   base = alone(name, size)
   rng = np.random.default_rng(1)
   moved = base.start * (1 + MOVED * rng.normal(size=base.start.shape))
   control = against(base, None, np.float32(moved))
+  faster = against(base, None, base.start, FASTER)
   found = against(base, optax_predict.predict_gradients, base.start)
   return {
     label: {
       "rates": base.rates[label].tolist(),
       "lost": outcome["lost"],
       "control_lost": control[label]["lost"],
+      "faster_lost": faster[label]["lost"],
       "lost_later": lost_later(base, label, outcome["lost"]),
       "relapsed": {
         "with prediction": outcome["relapsed"],
@@ -136,7 +143,11 @@ def compare(name: str, size: Size) -> dict[str, Any]:
       },
       "predicted_steps": outcome["predicted_steps"],
       "targets": {
-        tau: {"ratios": each, "control": control[label]["ratios"][tau]}
+        tau: {
+          "ratios": each,
+          "control": control[label]["ratios"][tau],
+          "faster": faster[label]["ratios"][tau],
+        }
         for tau, each in outcome["ratios"].items()
       },
     }

@@ -11,6 +11,7 @@ from benchmarks.report import table
 
 # Beyond this a run is called slower; the control shows what chance does.
 SLOWER = 1.1
+_FASTER = f"{comparing.FASTER - 1:.0%}"
 _HEAD = """# Reliability
 
 Does prediction make a run worse, or lose one? Made by
@@ -31,10 +32,13 @@ with `fast_forward`. Targets are shares of the gap between the first loss and th
 base's best after {horizon} gradients.
 
 The **control** is the base alone from a start moved by 1e-4 of itself: what it
-shows is chance, not prediction. **Lost** is a run that is not finite or ends
-above its start where the base alone does not. **Later by the base too** are those
-of them in which the base alone, run {longer} times as long, comes to lie above its
-start as well: it is unstable there, and prediction gets there with fewer gradients.
+shows is chance, not prediction. A base that is **{faster} faster**, alone at so much
+larger a rate, shows how near to the edge these runs are.
+
+**Lost** is a run that is not finite or ends above its start where the base alone does
+not. **Later by the base too** are those of them in which the base alone, run {longer}
+times as long, comes to lie above its start as well: it is unstable there, and
+prediction gets there with fewer gradients.
 
 """
 
@@ -55,6 +59,7 @@ def text(results: dict[str, Any]) -> str:
     horizon=size["horizon"],
     seed=size["seed"],
     longer=comparing.LONGER,
+    faster=_FASTER,
     names=" ".join(results["optimizers"]),
   )
   parts = [
@@ -102,18 +107,21 @@ def _lost(results) -> str:
         f"**{len(which)}**",
         str(len(found["lost_later"])),
         str(len(found["control_lost"])),
+        str(len(found["faster_lost"])),
         ", ".join(which),
       ]
     )
-  total = sum(len(found["lost"]) for *_, found in _settings(results))
-  later = sum(len(found["lost_later"]) for *_, found in _settings(results))
-  control = sum(len(found["control_lost"]) for *_, found in _settings(results))
+  total, later, control, faster = (
+    sum(len(found[key]) for *_, found in _settings(results))
+    for key in ("lost", "lost_later", "control_lost", "faster_lost")
+  )
   runs = sum(len(found["rates"]) for *_, found in _settings(results))
   head = ["base", "rate", "runs", "lost", "later by the base too"]
-  head += ["lost by the control", "which"]
+  head += ["lost by the control", f"{_FASTER} faster", "which"]
   return (
     f"**{total} of {runs} runs were lost with prediction, {control} by the"
-    f" control; {later} of the {total} the base alone loses later.**\n\n"
+    f" control, {faster} by a base that is {_FASTER} faster; {later} of the"
+    f" {total} the base alone loses later.**\n\n"
     + table(head, rows)
   )
 
@@ -127,7 +135,11 @@ def _ratios(results) -> str:
   rows = []
   for name, label, found in _settings(results):
     for tau, target in found["targets"].items():
-      ratios, control = _array(target["ratios"]), _array(target["control"])
+      ratios, *controls = (
+        _array(target[key]) for key in ("ratios", "control", "faster")
+      )
+      above = ", ".join(f"{(c > SLOWER).mean():.1%}" for c in controls)
+      missed = ", ".join(str(np.isinf(c).sum()) for c in controls)
       rows.append(
         [
           name,
@@ -137,12 +149,13 @@ def _ratios(results) -> str:
           f"**{_quantile(ratios, 0.5)}**",
           _quantile(ratios, 0.95),
           _quantile(ratios, 0.99),
-          f"{(ratios > SLOWER).mean():.1%} ({(control > SLOWER).mean():.1%})",
-          f"{np.isinf(ratios).sum()} ({np.isinf(control).sum()})",
+          f"{(ratios > SLOWER).mean():.1%} ({above})",
+          f"{np.isinf(ratios).sum()} ({missed})",
         ]
       )
   head = ["base", "rate", "target", "5 %", "median", "95 %", "99 %"]
-  head += [f"above {SLOWER} (control)", "misses (control)"]
+  controls = f"(control, {_FASTER} faster)"
+  head += [f"above {SLOWER} {controls}", f"misses {controls}"]
   return table(head, rows)
 
 

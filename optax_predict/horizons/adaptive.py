@@ -26,9 +26,11 @@ _LOST = 0.5
 _GAINED = 0.4
 _LEAST_TRUST = 1 / 3
 # Where the gradient after a window still points down the way it went, by this
-# cosine, the next is longer by at least this factor.
+# cosine, the next is longer by at least this factor, if windows have earned this
+# much trust.
 _DOWNHILL = -0.1
-_LEAST_GROWTH = 1.3
+_LEAST_GROWTH = 1.4
+_TRUSTED = 0.35
 
 
 class AdaptiveState(NamedTuple):
@@ -79,8 +81,9 @@ def adaptive(
 
   A window is too short, whatever the error, where the loss still falls along the
   way that it led: where the cosine between that way and the gradient at its end is
-  below -0.1, :math:`k + 1` grows by a factor of at least 1.3. That is the condition
-  by which a line search takes a step for too short (Wolfe).
+  below -0.1, and windows before it have earned a trust (below) above 0.35,
+  :math:`k + 1` grows by a factor of at least 1.4. That is the condition by which a
+  line search takes a step for too short (Wolfe).
 
   After a window that went wrong, to a gradient more than ``max_growth`` times the
   last, it is 0, and no window opens for twice as many true gradients as after the
@@ -165,7 +168,8 @@ def adaptive(
     factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, 2.0)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
     is_window = error.window_steps > 0
-    is_short = is_window & (error.slope < _DOWNHILL)
+    is_trusted = state.trust > _TRUSTED
+    is_short = is_window & is_trusted & (error.slope < _DOWNHILL)
     factor = jnp.where(is_short, jnp.maximum(factor, _LEAST_GROWTH), factor)
     changed = jnp.clip((k + 1) * factor - 1, 0, longest)
     is_known = error.history_size >= 1

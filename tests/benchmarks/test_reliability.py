@@ -55,6 +55,14 @@ def test_prediction_saves_gradients_and_loses_nothing(compared):
     assert np.ptp(found["targets"]["0.1"]["control"]) < 0.5
 
 
+def test_a_faster_base_is_the_base_at_a_higher_rate():
+  # SGD at a third of the best rate: steps of twice the length, half as many.
+  size = _SIZE._replace(chosen=families.named(("quadratic",)), horizon=100)
+  base = comparing.alone("sgd", size)
+  found = comparing.against(base, None, base.start, 2.0)["a third of it"]
+  np.testing.assert_allclose(found["ratios"]["0.001"], 0.5, atol=0.05)
+
+
 def _runs(losses):
   losses = np.array(losses, float).T
   count = losses.shape[1]
