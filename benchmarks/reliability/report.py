@@ -121,8 +121,7 @@ def _lost(results) -> str:
   return (
     f"**{total} of {runs} runs were lost with prediction, {control} by the"
     f" control, {faster} by a base that is {_FASTER} faster; {later} of the"
-    f" {total} the base alone loses later.**\n\n"
-    + table(head, rows)
+    f" {total} the base alone loses later.**\n\n" + table(head, rows)
   )
 
 
