@@ -66,7 +66,7 @@ def text(results: dict[str, Any]) -> str:
     head + _lost(results),
     "## True gradients to a target\n\n"
     "Relative to the base alone; a miss is a target not reached in twice the"
-    " base's budget.\n\n" + _ratios(results),
+    " base's budget. " + _above(results) + "\n\n" + _ratios(results),
     "![Distribution of the ratios](reliability.png)\n",
     "## By family\n\n"
     f"All optimizers and rates, target {results['taus'][-1]}.\n\n"
@@ -156,6 +156,27 @@ def _ratios(results) -> str:
   controls = f"(control, {_FASTER} faster)"
   head += [f"above {SLOWER} {controls}", f"misses {controls}"]
   return table(head, rows)
+
+
+def _above(results) -> str:
+  """How many of all targets took longer, at each rate."""
+  said = []
+  for rate in comparing.RATES:
+    share = {}
+    for key in ("ratios", "control", "faster"):
+      each = [
+        _array(target[key])
+        for _, label, found in _settings(results)
+        for target in found["targets"].values()
+        if label == rate
+      ]
+      share[key] = (np.concatenate(each) > SLOWER).mean()
+    said.append(
+      f"{rate} {share['ratios']:.1%} (control"
+      f" {share['control']:.1%}, {_FASTER} faster {share['faster']:.1%})"
+    )
+  listed = ", ".join(said)
+  return f"**Targets that took more than {SLOWER} times as many: {listed}.**"
 
 
 def _families(results) -> str:
