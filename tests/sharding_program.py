@@ -183,12 +183,7 @@ def main():
   jax.config.update("jax_disable_most_optimizations", True)
   result = {
     "single": {rule: on_one_device(optimizer(rule)) for rule in RULES},
-    "plain": {
-      layout: communication.measure(
-        *communication.build(layout, MESHES["Auto"])
-      )
-      for layout in ("replicated", "sharded")
-    },
+    "rows": communication.rows(MESHES["Auto"], (2,)),
     "runs": {
       "replicated": run("secant", "replicated"),
       "sharded": run("secant", "sharded"),
