@@ -1,6 +1,7 @@
 """The reliability suite, tinier than --quick."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -150,6 +151,13 @@ def test_long_run_keeps_its_statistics_and_its_size():
 
 
 def test_page_and_figure_are_written(compared, tmp_path):
+  ratios = {
+    "ratios": [1.2, 1.0, 1.0, 1.0, 0.5, 1.1],
+    "control": [1.0] * 6,
+    "faster": [1.2, 1.2, math.inf, 1.0, 1.0, 0.9],
+  }
+  third = compared["a third of it"]
+  third = third | {"targets": dict.fromkeys(third["targets"], ratios)}
   results = {
     "made": {
       "date": "2000-01-01",
@@ -177,7 +185,7 @@ def test_page_and_figure_are_written(compared, tmp_path):
         "gained": 3,
       }
     ],
-    "optimizers": {"sgd": compared},
+    "optimizers": {"sgd": compared | {"a third of it": third}},
     "faults": {"sgd": [_row(recovery_worst=None)]},
     "long_run": [],
   }
@@ -189,6 +197,7 @@ def test_page_and_figure_are_written(compared, tmp_path):
   )
   assert "**1 of 12 runs were lost with prediction" in page
   assert "1 of the 1 the base alone loses later" in page
+  assert "a third of it 16.7% (control 0.0%, 5% faster 50.0%).**" in page
   assert "noisy quadratic 1" in page
   assert "**Of 12 runs: 0 with prediction, 0 alone, 0 alone, longer.**" in page
   assert "| 0.001 | CUTEst | sgd | its own | 9 | **2** | 1 | 1.50 | 3 |" in page
