@@ -81,6 +81,10 @@ FAMILIES = (
     losses.softmax,
     losses.minibatch_gradient,
   ),
+  # Last, since a family's place is in the seed of its problems.
+  Family(
+    "oscillations", "smooth", losses.draw_oscillations, losses.oscillations
+  ),
 )
 
 

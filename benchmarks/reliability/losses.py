@@ -60,6 +60,27 @@ def exponentials(x, data):
   return jnp.mean((fitted - data["values"]) ** 2)
 
 
+def draw_oscillations(rng):
+  """A damped oscillation, to be fitted from a guess that is somewhat off."""
+  times = np.linspace(0, 5, 60)
+  amplitude, offset = rng.uniform(0.5, 2), rng.normal()
+  decay, phase = _log_uniform(rng, -1, 0), rng.uniform(-np.pi, np.pi)
+  truth = np.array([amplitude, decay, rng.uniform(1, 4), phase, offset])
+  values = _oscillation(np, truth, times) + 0.01 * rng.normal(size=60)
+  return {"times": times, "values": values}, truth + 0.3 * rng.normal(size=5)
+
+
+def oscillations(x, data):
+  """Least squares; where the decay turns into growth there is a wall."""
+  return jnp.mean((_oscillation(jnp, x, data["times"]) - data["values"]) ** 2)
+
+
+def _oscillation(numpy, x, times):
+  amplitude, decay, frequency, phase, offset = x[:5]
+  wave = numpy.cos(frequency * times + phase)
+  return amplitude * numpy.exp(-decay * times) * wave + offset
+
+
 def draw_logistic(rng):
   """24 features of scales that differ by up to 30, some labels flipped."""
   features = rng.normal(size=(80, 24)) * _log_uniform(rng, -1.5, 0, 24)

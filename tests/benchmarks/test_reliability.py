@@ -36,7 +36,7 @@ def test_problems_are_the_same_for_every_count_and_choice():
   index = [f.name for f in families.FAMILIES].index("rosenbrock")
   np.testing.assert_array_equal(few[0], start[2 * index])
   np.testing.assert_array_equal(some[0]["steep"][0], data[index]["steep"][0])
-  assert len(families.FAMILIES) * comparing.Size().count == 300
+  assert len(families.FAMILIES) * comparing.Size().count == 320
 
 
 def test_every_loss_and_gradient_is_finite_at_its_start():
