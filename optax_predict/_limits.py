@@ -67,14 +67,26 @@ def reach(
   return jnp.where(is_known, longest, state.reach)
 
 
-def is_at_window_end(params: Any, state: Any) -> jax.Array:
-  """Whether parameters are where :func:`fast_forward` has led them.
+def judged_length(
+  is_wrong: jax.Array, params: Any, state: Any
+) -> jax.Array | None:
+  """Of the window that led here: negative where it went wrong, or else 0.
 
-  What a caller has put in their place is not ours to take back.
+  Only where parameters are where :func:`fast_forward` has led them: what a caller
+  has put in their place is not ours to take back.
   """
   length = state.window_length
+  if length is None:
+    return None
   moved = distance(params, state.start_params)
-  return (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
+  is_here = (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
+  return jnp.where(is_here & is_wrong, -length, 0)
+
+
+def kept_length(state: Any) -> jax.Array | None:
+  """Of the last window; 0 where it went wrong, and is not taken back any more."""
+  length = state.window_length
+  return None if length is None else jnp.maximum(length, 0)
 
 
 def distance(params: Any, start: Any) -> jax.Array:

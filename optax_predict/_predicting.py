@@ -88,7 +88,7 @@ def predict_gradient(
     longest_update=longest_update,
     distance=distance,
     projection=moved.projection,
-    is_rejected=jnp.zeros([], jnp.int32) if parts.may_retreat else None,
+    window_length=_limits.kept_length(state),
   )
   return _scale(jnp.where(is_finite, scale, 0), gradients), state
 

@@ -136,7 +136,6 @@ def _init(parts, params):
     reach=real() if parts.is_bounded else None,
     start_params=_base.zeros(params) if parts.may_retreat else None,
     window_length=real() if parts.may_retreat else None,
-    is_rejected=count() if parts.may_retreat else None,
     horizon_state=parts.horizon.init(),
     anchor_params=_base.zeros(params) if parts.keeps_anchor else None,
     gradient_history=history,

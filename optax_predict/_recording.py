@@ -44,8 +44,7 @@ def record_gradient(
     step_count=optax.safe_increment(state.step_count),
     true_gradient_count=optax.safe_increment(state.true_gradient_count),
     window_stopped=jnp.zeros([], jnp.int32),
-    window_length=_cleared(state.window_length),
-    distance=_cleared(state.distance),
+    distance=_base.zeros(state.distance),
   )
 
 
@@ -70,7 +69,7 @@ def _recorded(parts, gradients, moved, value, state):
     gradient_norm=size / (1 + excess),
     excess=excess,
     reach=_limits.reach(horizon, moved.distance, state),
-    is_rejected=_rejected(parts, is_wrong, moved.params, state),
+    window_length=_limits.judged_length(is_wrong, moved.params, state),
     horizon_state=horizon_state,
     gradient_history=forecaster.observe(
       after(gradients), history, located, forecast
@@ -89,19 +88,8 @@ def _left_out(parts, norm, params, state):
     planned_steps=jnp.zeros([], jnp.int32),
     elapsed_steps=optax.safe_increment(state.elapsed_steps),
     excess=jnp.zeros_like(state.excess),
-    is_rejected=_rejected(parts, ~jnp.isfinite(norm), params, state),
+    window_length=_limits.judged_length(~jnp.isfinite(norm), params, state),
   )
-
-
-def _rejected(parts, is_wrong, params, state):
-  """Whether to take back the window that led here, if this is its end."""
-  if not parts.may_retreat:
-    return None
-  return (_limits.is_at_window_end(params, state) & is_wrong).astype(jnp.int32)
-
-
-def _cleared(number):
-  return None if number is None else jnp.zeros_like(number)
 
 
 def _after(error, tree):

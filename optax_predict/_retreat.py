@@ -24,7 +24,7 @@ def taken_back(params, opt_state):
   update from it is undone with the window.
   """
   (state,) = _opt_state.predict_states(opt_state)
-  is_rejected = state.is_rejected > 0
+  is_rejected = state.window_length < 0
   # No cond: this is written where the start of the last window was.
   params = _base.where(is_rejected, state.start_params, params)
   left = jnp.minimum(state.remaining_steps, 0)
@@ -32,7 +32,7 @@ def taken_back(params, opt_state):
     remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
     planned_steps=jnp.where(is_rejected, 0, state.planned_steps),
     excess=jnp.where(is_rejected, 0, state.excess),
-    is_rejected=jnp.zeros([], jnp.int32),
+    window_length=_limits.kept_length(state),
   )
   return params, _opt_state.replace_states([state], opt_state)
 

@@ -38,10 +38,9 @@ class PredictState(NamedTuple):
       scalar; ``None`` when the horizon sets no limit.
     start_params: parameters that this window's predicted steps began from, or
       ``None`` when the horizon takes no window back.
-    window_length: distance from there to where they led, a real scalar; 0 when
-      there is nothing to take back; ``None`` with ``start_params``.
-    is_rejected: 1 when the window before the last true gradient is to be taken
-      back, ``int32[]``; ``None`` with ``start_params``.
+    window_length: distance from there to where they led, a real scalar; negative
+      once the true gradient there says to take them back, and 0 when there is
+      nothing to take back; ``None`` with ``start_params``.
     relative_error: of the last forecast, ``float32[]``.
     correlation: of the last forecast, ``float32[]``.
     mean_error: mean of all relative errors, ``float32[]``.
@@ -70,7 +69,6 @@ class PredictState(NamedTuple):
   reach: jax.Array | None
   start_params: Any
   window_length: jax.Array | None
-  is_rejected: jax.Array | None
   relative_error: jax.Array
   correlation: jax.Array
   mean_error: jax.Array

@@ -130,6 +130,7 @@ def assert_no_shared_buffers(tree):
   assert len(set(pointers)) == len(pointers) > 5
 
 
+@pytest.mark.parametrize("max_error", [None, 3.0])
 @pytest.mark.parametrize(
   "forecaster",
   [
@@ -137,8 +138,10 @@ def assert_no_shared_buffers(tree):
     FORECASTERS.secant(memory=2),
   ],
 )
-def test_params_and_state_can_be_donated(forecaster):
-  tx = optax.chain(optax_predict.predict_gradients(forecaster), optax.adam(0.1))
+def test_params_and_state_can_be_donated(forecaster, max_error):
+  horizon = HORIZONS.adaptive(max_error=max_error)
+  predict = optax_predict.predict_gradients(forecaster, horizon)
+  tx = optax.chain(predict, optax.adam(0.1))
   carry = {"a": jnp.ones((2, SIZE))}, tx.init({"a": jnp.ones((2, SIZE))})
   assert_no_shared_buffers(carry)
   compiled = jax.jit(step_of(tx), donate_argnums=(0, 1)).lower(*carry).compile()
