@@ -240,7 +240,7 @@ def test_the_state_stays_as_init_made_it():
   params = helpers.nested(np.ones(7))
   state = tx.init(params)
   wanted = helpers.types(state)
-  taken_back = state[0]._replace(window_length=-state[0].window_length - 1)
+  taken_back = state[0]._replace(window_length=jnp.float32(-1))
   _, after = jax.jit(lambda p, s: optax_predict.fast_forward(tx, p, s))(
     params, (taken_back, state[1])
   )
