@@ -30,7 +30,7 @@ class _Block(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x, _):
     mask = nn.make_causal_mask(x[..., 0])
     heads = max(1, x.shape[-1] // 64)
     y = nn.LayerNorm(dtype=self.dtype)(x)
@@ -39,7 +39,7 @@ class _Block(nn.Module):
     )
     y = nn.LayerNorm(dtype=self.dtype)(x)
     y = nn.gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype)(y))
-    return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+    return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y), None
 
 
 class _Transformer(nn.Module):
@@ -50,8 +50,14 @@ class _Transformer(nn.Module):
   @nn.compact
   def __call__(self, tokens):
     x = nn.Embed(_VOCABULARY, self.width, dtype=self.dtype)(tokens)
-    for _ in range(self.depth):
-      x = _Block(self.dtype)(x)
+    # Stacked layers, as large models have them: few leaves at any depth.
+    blocks = nn.scan(
+      _Block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      length=self.depth,
+    )
+    x, _ = blocks(self.dtype)(x, None)
     return nn.Dense(_VOCABULARY, dtype=self.dtype)(x).astype(jnp.float32)
 
 
@@ -64,10 +70,9 @@ def _fixed(forecaster):
 
 
 def _rules() -> dict[str, Any]:
-  """Name -> predictor; None is the plain optimizer."""
+  """Name -> predictor."""
   forecasters = optax_predict.forecasters
   return {
-    "plain": None,
     f"momentum, {_STEPS} steps": _fixed(forecasters.momentum()),
     f"secant, {_STEPS} steps": _fixed(forecasters.secant()),
     f"secant(5), {_STEPS} steps": _fixed(forecasters.secant(5)),
@@ -124,12 +129,11 @@ class _Loop:
     return int(optax_predict.get_stats(self._carry[1]).total_steps)
 
 
-def measure(module, tokens, rounds: int) -> list[dict]:
+def measure(module, tokens, rules: list[str], rounds: int) -> list[dict]:
   """One row per rule, timed in turns with the plain loop."""
   rows, plain = [], _Loop(None, module, tokens)
-  for name, rule in _rules().items():
-    if rule is None:
-      continue
+  for name in rules:
+    rule = _rules()[name]
     loop = _Loop(rule, module, tokens)
     for _ in range(3):
       jax.block_until_ready(loop())
@@ -163,6 +167,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--depth", type=int, default=2 if is_cpu else 14)
   parser.add_argument("--batch", type=int, default=8 if is_cpu else 16)
   parser.add_argument("--length", type=int, default=64 if is_cpu else 512)
+  parser.add_argument("--rules", nargs="+", default=list(_rules()))
   parser.add_argument("--rounds", type=int, default=10)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
@@ -173,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
   params = jax.eval_shape(module.init, jax.random.key(0), tokens[:1, :-1])
   count = sum(x.size for x in jax.tree.leaves(params))
   made = environment.describe()
-  rows = measure(module, tokens, arguments.rounds)
+  rows = measure(module, tokens, arguments.rules, arguments.rounds)
   arguments.results.mkdir(parents=True, exist_ok=True)
   file = arguments.results / f"end_to_end_{environment.slug(made)}.json"
   content = {"made": made, "parameters": count, "dtype": dtype.__name__}

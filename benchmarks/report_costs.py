@@ -19,6 +19,8 @@ def _steps(found: dict) -> str:
       f"{r['step_us']:.0f}",
       f"**{r['ratio']:.2f}**",
       f"{r['floor']:.2f}" if r["floor"] else "",
+      _share_of_bandwidth(r, found["made"]),
+      f"{r['host_reads']:g}",
       f"{r['compile_s']:.1f}",
       f"{r['temp_copies']:.1f}",
     ]
@@ -26,7 +28,16 @@ def _steps(found: dict) -> str:
   ]
   head = ["forecaster", "form", "base", "leaves", "parameters", "history"]
   head += ["bare step (us)", "step (us)", "ratio", "byte floor"]
+  head += ["of the bandwidth", "host reads"]
   return report.table([*head, "compile (s)", "temp (parameter sizes)"], rows)
+
+
+def _share_of_bandwidth(row: dict, made: dict) -> str:
+  if not row["bytes"]:
+    return ""
+  return (
+    f"{row['bytes'] / (1e-6 * row['step_us']) / made['bytes_per_second']:.0%}"
+  )
 
 
 def _wall(found: dict) -> str:

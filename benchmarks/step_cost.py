@@ -4,9 +4,14 @@ python -m benchmarks.step_cost [--sizes 1 4 16] [--leaves 1 50]
 
 A predicted step cannot be cheaper than moving its bytes: the optimizer's own
 reads and writes, less the gradient it does not read, plus every history buffer
-once. That floor is computed from the real state and shown beside the time.
+once. That floor is computed from the real state and shown beside the time, and
+how much of the device's bandwidth, measured with a copy, the bytes make use of.
 
-Beside predicted steps in both forms: the update from a true gradient, which is
+On a GPU the host decides whether a loop or a cond goes on, and waits for the
+device to say. How often is counted in a profile; what it costs is the difference
+to as many steps in a loop whose length the compiler knows ("fixed count").
+
+Beside predicted steps in these forms: the update from a true gradient, which is
 recorded, and from one that passes while the predictor rests.
 """
 
@@ -29,7 +34,7 @@ from benchmarks import timing
 import optax_predict
 
 STEPS = 8
-_FORMS = 4
+_FORMS = 5
 _RATE = 1e-4
 # Reads and writes of one parameter-sized buffer in a bare update.
 _BARE_BUFFERS = {"adam": 7, "sgd": 3}
@@ -105,11 +110,27 @@ def _filled(tx, params, count: int = 24):
   return params, state
 
 
+def _histories(state: Any) -> list:
+  """What only the predictor reads, and a predicted step does not change."""
+  parts = jax.tree.leaves(state, is_leaf=_is_state)
+  return [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
+
+
+def _with_histories(state: Any, histories: list) -> Any:
+  given = iter(histories)
+
+  def put(x):
+    if not _is_state(x):
+      return x
+    history, anchor = next(given)
+    return x._replace(gradient_history=history, anchor_params=anchor)
+
+  return jax.tree.map(put, state, is_leaf=_is_state)
+
+
 def _history_bytes(state: Any, smallest: int) -> int:
   """Bytes of the parameter-sized buffers that only the predictor reads."""
-  parts = jax.tree.leaves(state, is_leaf=_is_state)
-  held = [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
-  found = jax.tree.leaves(held)
+  found = jax.tree.leaves(_histories(state))
   return sum(x.nbytes for x in found if x.size >= smallest)
 
 
@@ -151,6 +172,28 @@ def _fast_forward(tx):
   return forward
 
 
+def _fixed_count(tx):
+  """The same steps, with a trip count that the compiler knows."""
+
+  def forward(params, state):
+    zeros, held = optax.tree.zeros_like(params), _histories(state)
+    nothing = [(None, None)] * len(held)
+
+    def body(_, carry):
+      # Tied to the carry: a bfloat16 history is not to be widened once and kept.
+      (params, live), kept = lax.optimization_barrier((carry, held))
+      state = _with_histories(live, kept)
+      updates, state = tx.update(zeros, state, params, is_predicted_step=True)
+      params = optax.apply_updates(params, updates)
+      return params, _with_histories(state, nothing)
+
+    live = _with_histories(_with_steps_left(state), nothing)
+    params, live = lax.fori_loop(0, STEPS, body, (params, live))
+    return params, _with_histories(live, held)
+
+  return forward
+
+
 def _per_step(tx):
   def step(params, state):
     state = _with_steps_left(state)
@@ -185,23 +228,22 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
   rows = []
   for form, ours, theirs, steps in (
     ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
+    ("fixed count", _fixed_count(tx), _bare_loop(base), STEPS),
     ("per step", _per_step(tx), _bare_step(base), 1),
     ("true gradient", _true_gradient(tx, 0), _bare_step(base), 1),
     ("resting", _true_gradient(tx, -1), _bare_step(base), 1),
   ):
     carry = _copied((params, state))
     bare_carry = _copied((params, base.init(params)))
-    is_predicted = form in ("fast_forward", "per step")
+    is_predicted = form not in ("true gradient", "resting")
     given = () if is_predicted else (grads,)
     measured = timing.Program(ours, *carry, *given, donate=(0, 1))
     bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
-    seconds = timing.interleaved(
-      {
-        "ours": _Carried(measured, carry, *given),
-        "bare": _Carried(bare, bare_carry, grads),
-      },
-      rounds,
-    )
+    calls = {
+      "ours": _Carried(measured, carry, *given),
+      "bare": _Carried(bare, bare_carry, grads),
+    }
+    seconds = timing.interleaved(calls, rounds)
     medians = {k: statistics.median(v) / steps for k, v in seconds.items()}
     rows.append(
       {
@@ -211,6 +253,8 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
         "step_us": 1e6 * medians["ours"],
         "ratio": timing.ratio(seconds, "ours", "bare"),
         "floor": floor if is_predicted else None,
+        "bytes": floor * bare_bytes if is_predicted else None,
+        "host_reads": timing.host_reads(calls["ours"]) / steps,
         "compile_s": measured.compile_s,
         "bare_compile_s": bare.compile_s,
         "temp_copies": measured.temp_bytes / size,
@@ -233,6 +277,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
   made, rows = environment.describe(), []
+  made["bytes_per_second"] = timing.bandwidth()
   file = arguments.results / f"step_cost_{environment.slug(made)}.json"
   if arguments.keep and file.exists():
     rows = json.loads(file.read_text())["rows"]

@@ -1,11 +1,16 @@
 """Wall time as a ratio: in one process, with the contestants taking turns."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
+import pathlib
 import re
 import statistics
+import tempfile
 import time
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def interleaved(
@@ -27,6 +32,41 @@ def ratio(seconds: dict[str, list[float]], ours: str, theirs: str) -> float:
   """The median over rounds of one contestant's time over another's."""
   pairs = zip(seconds[ours], seconds[theirs], strict=True)
   return statistics.median(a / b for a, b in pairs)
+
+
+def bandwidth(megabytes: int = 1024, rounds: int = 9) -> float:
+  """Bytes per second that the device reads and writes, at best: of a copy."""
+  array = jnp.zeros(megabytes * 2**18, jnp.float32)
+  program = Program(lambda x: x + 1, array)
+  seconds = interleaved({"copy": lambda: program(array)}, rounds)["copy"]
+  return 2 * array.nbytes / min(seconds)
+
+
+def host_reads(call: Callable[[], object]) -> int:
+  """How often the device hands a value to the host during one call.
+
+  The predicate of a loop or of a cond, where the host decides. None on CPU, where
+  device and host are one.
+  """
+  if jax.default_backend() == "cpu":
+    return 0
+  jax.block_until_ready(call())
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      jax.block_until_ready(call())
+    (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
+    return copies_to_host(jax.profiler.ProfileData.from_file(str(file)).planes)
+
+
+def copies_to_host(planes: Iterable[Any]) -> int:
+  """Of the events in a profile, those that copy from a GPU to the host."""
+  return sum(
+    "MemcpyD2H" in event.name
+    for plane in planes
+    if plane.name.startswith("/device")
+    for line in plane.lines
+    for event in line.events
+  )
 
 
 class Program:

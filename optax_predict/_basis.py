@@ -14,6 +14,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _base
+from optax_predict import _sums
 
 # What is left of a vector outside the span adds a direction if it is more than
 # rounding: of the vector itself, in units of the rounding of one number, since
@@ -121,7 +122,7 @@ def add(
       _base.combine([one, *-inside], [vector, *basis])
       for vector, inside in zip(vectors, overlap, strict=True)
     )
-    found = _base.inner_products(
+    found = _sums.inner_products(
       [
         (first, first),
         (first, second),

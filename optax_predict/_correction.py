@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_predict import _base
+from optax_predict import _sums
 
 
 def found(gradients: Any, forecast: Any, state: Any) -> Any:
@@ -19,7 +20,7 @@ def found(gradients: Any, forecast: Any, state: Any) -> Any:
     jax.tree.map(_base.widen, gradients),
     jax.tree.map(_base.widen, forecast),
   )
-  usable = was_predicted & jnp.isfinite(_base.norm(correction))
+  usable = was_predicted & jnp.isfinite(_sums.norm(correction))
   return _base.where(usable, correction, _base.zeros(gradients))
 
 

@@ -12,6 +12,11 @@ from optax_predict import _checks
 from optax_predict import _leaks
 from optax_predict import _opt_state
 from optax_predict import _retreat
+from optax_predict import _sums
+
+# Steps that one pass over the parameters takes, where nothing can stop them. With
+# more of them arithmetic, not memory, is what takes the time.
+_STEPS_AT_ONCE = 4
 
 
 def fast_forward(
@@ -87,10 +92,12 @@ def fast_forward(
     params, opt_state = _retreat.taken_back(params, opt_state)
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]
 
-  def update(params, live, **flags):
+  def tied(params):
     # Tied to the carry, or XLA would widen a whole bfloat16 history once before
     # the loop and keep it.
-    params, held = lax.optimization_barrier((params, history))
+    return lax.optimization_barrier((params, history))
+
+  def update(params, held, live, flags):
     updates, state = tx.update(
       placeholder, _attach(live, held), params, **flags, **extra_args
     )
@@ -101,9 +108,9 @@ def fast_forward(
 
     def seen():
       # Only the predictors' states are used: XLA drops the rest of the chain.
-      return _opt_state.predict_states(
-        update(params, live, is_predicted_step=True, is_look_ahead=True)[1]
-      )
+      flags = dict(is_predicted_step=True, is_look_ahead=True)
+      place, held = tied(params)
+      return _opt_state.predict_states(update(place, held, live, flags)[1])
 
     states = lax.cond(
       _opt_state.should_compute_full(live),
@@ -112,25 +119,36 @@ def fast_forward(
     )
     return _opt_state.replace_states(states, live)
 
-  def is_plain(params, live):
-    """Whether steps and look-aheads reach every predictor, unconditionally."""
+  def needs_look_ahead(params, live):
+    """Of each predictor that steps and look-aheads reach unconditionally."""
     if not _opt_state.is_plain_chain(live):
-      return False
-    reached: list[Any] = []
-    jax.eval_shape(lambda: update(params, live, reached=reached))
-    return len(reached) == len(history)
+      return []
+    reached: list[bool] = []
+    jax.eval_shape(lambda: update(params, history, live, {"reached": reached}))
+    return reached
 
-  def plain_body(carry):
-    params, live = carry
-    updates, live = update(
-      params, live, is_predicted_step=True, is_look_ahead=False
-    )
-    params = optax.apply_updates(params, updates)
-    return params, look_ahead(params, _stop_after(updates, live))
+  def steps(count):
+    def body(carry):
+      params, live = carry
+      params, held = tied(params)
+      flags = dict(is_predicted_step=True, is_look_ahead=False)
+      for _ in range(count):
+        updates, live = update(params, held, live, flags)
+        live = _stop_after(updates, live)
+        params = optax.apply_updates(params, updates)
+      return params, live
+
+    return body
+
+  def looking_body(carry):
+    params, live = steps(1)(carry)
+    return params, look_ahead(params, live)
 
   def wrapped_body(carry):
     params, live = carry
-    updates, new_state = update(params, live, is_predicted_step=True)
+    params, held = tied(params)
+    flags = dict(is_predicted_step=True)
+    updates, new_state = update(params, held, live, flags)
     new_state = _stop_after(updates, new_state)
     # Choosing between two states afterwards costs a pass over both.
     return optax.tree.where(
@@ -140,15 +158,25 @@ def fast_forward(
     )
 
   live = _detach(opt_state)
-  plain = is_plain(params, live)
-  if plain:
+  reached = needs_look_ahead(params, live)
+  is_plain = len(reached) == len(history)
+  if is_plain and any(reached):
     live = look_ahead(params, live)
   opens = ~_opt_state.should_compute_full(live)
   if may_retreat:
     history = [_retreat.with_start(opens, params, history[0])]
+  if is_plain and not any(reached):
+    params, live = lax.while_loop(
+      lambda carry: _opt_state.remaining_steps(carry[1]) >= _STEPS_AT_ONCE,
+      steps(_STEPS_AT_ONCE),
+      (params, live),
+    )
+  body = wrapped_body
+  if is_plain:
+    body = looking_body if any(reached) else steps(1)
   params, live = lax.while_loop(
     lambda carry: ~_opt_state.should_compute_full(carry[1]),
-    plain_body if plain else wrapped_body,
+    body,
     (params, live),
   )
   # Predictors that share an optimizer all see the next true gradient.
@@ -214,7 +242,7 @@ def _stop_after(updates, new_state):
   if None in limits:
     return new_state
   # Predictors that share an optimizer each saw a part of the update.
-  is_too_long = _base.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
+  is_too_long = _sums.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
   return _opt_state.map_states(
     lambda s: s._replace(
       remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_predict import _base
+from optax_predict import _sums
 
 # A sum over the same numbers may be rounded in another way in another program.
 _SAME = 1e-3
@@ -92,7 +93,7 @@ def kept_length(state: Any) -> jax.Array | None:
 def distance(params: Any, start: Any) -> jax.Array:
   """Between two places, in float32 or wider, finite."""
   return finite(
-    _base.norm(
+    _sums.norm(
       jax.tree.map(lambda x, y: _base.widen(x) - _base.widen(y), params, start)
     )
   )

@@ -24,6 +24,12 @@ def should_compute_full(opt_state: Any) -> jax.Array:
   return jnp.any(jnp.stack(due))
 
 
+def remaining_steps(opt_state: Any) -> jax.Array:
+  """Predicted steps that the window still has: the fewest of any predictor."""
+  left = [s.remaining_steps for s in predict_states(opt_state)]
+  return jnp.min(jnp.stack(left))
+
+
 def get_stats(opt_state: Any) -> _state.PredictorStats:
   """Counts and errors of the predictions so far.
 

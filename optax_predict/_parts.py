@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _sums
 
 
 class Parts(NamedTuple):
@@ -70,7 +71,7 @@ def measured(parts: Parts, moved: _base.Motion) -> _base.Motion:
   """With the distance."""
   if not parts.keeps_anchor:
     return moved
-  return moved._replace(distance=_base.norm(moved.displacement))
+  return moved._replace(distance=_sums.norm(moved.displacement))
 
 
 def projected(parts: Parts, state: Any, moved: _base.Motion) -> _base.Motion:

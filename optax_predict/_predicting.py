@@ -9,6 +9,7 @@ import optax
 from optax_predict import _base
 from optax_predict import _limits
 from optax_predict import _parts
+from optax_predict import _sums
 from optax_predict._state import PredictState
 
 
@@ -72,7 +73,7 @@ def predict_gradient(
     is_too_long = distance - state.distance > longest_update
     if not may_refuse:
       longest = _limits.growth(horizon) * state.gradient_norm
-      size = _base.norm(gradients)
+      size = _sums.norm(gradients)
       scale = jnp.where(size > longest, longest / size, scale)
       is_too_long |= scale < 1
   is_taken = jnp.ones([], bool)
@@ -102,7 +103,7 @@ def _forecast(parts, state, params):
   )
   if expected_error is None:
     # Without an estimate: whether it is finite.
-    is_finite = jnp.isfinite(_base.norm(gradients))
+    is_finite = jnp.isfinite(_sums.norm(gradients))
     expected_error = jnp.where(is_finite, 0, jnp.inf)
   return moved, gradients, expected_error
 

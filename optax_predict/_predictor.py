@@ -96,6 +96,7 @@ def gradient_predictor(
     limit_gradient=functools.partial(_limit_gradient, parts),
     compute_correction=functools.partial(_compute_correction, parts),
     apply_correction=functools.partial(_apply_correction, parts),
+    needs_look_ahead=forecaster.needs_look_ahead or parts.keeps_anchor,
     get_stats=get_stats,
     reset=reset,
   )

@@ -13,6 +13,7 @@ from optax_predict import _checks
 from optax_predict import _limits
 from optax_predict import _parts
 from optax_predict import _scoring
+from optax_predict import _sums
 from optax_predict._state import PredictState
 
 
@@ -27,7 +28,7 @@ def record_gradient(
   """``GradientPredictor.record_gradient`` of some parts."""
   _checks.check_gradients(gradients)
   moved = _parts.measured(parts, _parts.motion(parts, state, params))
-  norm = _base.norm(gradients).astype(state.gradient_norm.dtype)
+  norm = _sums.norm(gradients).astype(state.gradient_norm.dtype)
   is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
   if moved.distance is not None:
     # There is no anchor yet at the first.

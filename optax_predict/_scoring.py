@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_predict import _base
+from optax_predict import _sums
 
 # A forecast can be worse than any number; statistics stay finite.
 _WORST_ERROR = 1e6
@@ -15,7 +16,7 @@ def forecast_error(gradients, forecast, state, motion, value=None):
   """Compares forecast and true gradient; also the latter's norm."""
   way = [] if motion.params is None else [(gradients, motion.displacement)]
   miss = _base.difference(forecast, gradients)
-  gg, pp, pg, dd, *along = _base.inner_products(
+  gg, pp, pg, dd, *along = _sums.inner_products(
     [
       (gradients, gradients),
       (forecast, forecast),

@@ -163,6 +163,7 @@ class GradientPredictor(NamedTuple):
       accumulator, if there is one.
     apply_correction: ``apply_correction(gradients, state) -> (gradients,
       state)`` adds the weighted accumulator and clears it.
+    needs_look_ahead: whether a ``look_ahead`` may end a window.
     get_stats: ``get_stats(state) -> PredictorStats``.
     reset: ``reset(state) -> state``, as after ``init``.
   """
@@ -176,6 +177,7 @@ class GradientPredictor(NamedTuple):
   limit_gradient: Callable[[Any, PredictState], Any]
   compute_correction: Callable[..., tuple[Any, PredictState]]
   apply_correction: Callable[..., tuple[Any, PredictState]]
+  needs_look_ahead: bool
   get_stats: Callable[[PredictState], PredictorStats]
   reset: Callable[[PredictState], PredictState]
 

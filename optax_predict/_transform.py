@@ -128,7 +128,7 @@ def predict_gradients(
         _checks.check_like("gradients", updates, state.anchor_params)
       return _base.zeros(updates), state
     if reached is not None:
-      reached.append(state)
+      reached.append(predictor.needs_look_ahead)
       return updates, state
     check(state, params)
     if is_look_ahead is True:

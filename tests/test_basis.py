@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import optax_predict
-from optax_predict import _base
 from optax_predict import _basis
+from optax_predict import _sums
 from tests import helpers
 
 SIZE = 40
@@ -29,10 +29,10 @@ def step(basis, found, rows, say, pair):
   """One pair more; ``rows`` are the coordinates of all before it."""
   r = len(basis)
   inside = jnp.stack(
-    [_base.inner_products([(x, v) for x in basis]) for v in pair]
+    [_sums.inner_products([(x, v) for x in basis]) for v in pair]
   )
   first, second = pair
-  products = _base.inner_products(
+  products = _sums.inner_products(
     [(first, first), (first, second), (second, second)]
   )
   yes = jnp.ones([], bool)

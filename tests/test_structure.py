@@ -13,6 +13,7 @@ PACKAGE = pathlib.Path(optax_predict.__file__).parent
 LAYERS = [
   {"_checks"},
   {"_base"},
+  {"_sums"},
   {"_backtest", "_basis"},
   {"_pairs"},
   {"forecasters", "horizons"},
@@ -25,7 +26,7 @@ LAYERS = [
   {"_retreat"},
   {"_fast_forward", "_value_and_grad"},
   {"monitoring", "nnx"},
-  {"_report"},
+  {"_observed_run", "_report"},
   {"predictability"},
   {"__init__"},
   {"_demo"},

@@ -75,6 +75,37 @@ def test_state_keeps_its_types_and_compiles_once(forecaster, horizon):
   assert int(stats.predicted_steps) > 0
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+@pytest.mark.parametrize("name", ["momentum", "trend"])
+def test_several_steps_in_one_pass_are_those_steps(name, count):
+  """Forecasters that need no look ahead take four at a time."""
+  forecaster = getattr(optax_predict.forecasters, name)()
+  assert not forecaster.needs_look_ahead
+  horizon = optax_predict.horizons.fixed(count, -1.0)
+
+  def losses(forecaster):
+    tx = optax.chain(
+      optax_predict.predict_gradients(forecaster, horizon),
+      optax.adam(optax.cosine_decay_schedule(0.1, 50)),
+    )
+
+    def step(carry, _):
+      params, state = carry
+      loss, gradients = jax.value_and_grad(loss_fn)(params)
+      updates, state = tx.update(gradients, state, params)
+      params = optax.apply_updates(params, updates)
+      return optax_predict.fast_forward(tx, params, state), loss
+
+    carry = start(), tx.init(start())
+    (_, state), found = jax.lax.scan(step, carry, None, length=4)
+    return found, optax_predict.get_stats(state)
+
+  found, stats = losses(forecaster)
+  one_by_one, _ = losses(forecaster._replace(needs_look_ahead=True))
+  assert int(stats.total_steps) == 4 + 3 * count
+  np.testing.assert_allclose(found, one_by_one, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dtype_of_parameters_is_kept(forecaster, horizon, dtype):
   with helpers.x64(dtype == "float64"):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _sums
 
 
 class HoltHistory(NamedTuple):
@@ -150,9 +151,9 @@ def holt(
 def _finite_or_anew(followed, gradients, like):
   """The updated history, or one of this gradient alone if that overflowed."""
   level, slope = followed.level, followed.slope
-  norms = jnp.sqrt(_base.inner_products([(level, level), (slope, slope)]))
+  norms = jnp.sqrt(_sums.inner_products([(level, level), (slope, slope)]))
   is_finite = jnp.all(jnp.isfinite(norms))
-  anew = jnp.stack([_base.norm(gradients), jnp.zeros_like(norms[1])])
+  anew = jnp.stack([_sums.norm(gradients), jnp.zeros_like(norms[1])])
   one = jnp.ones_like(followed.level_weight)
   return HoltHistory(
     level=_base.where(

@@ -90,7 +90,9 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
     expected_error = jnp.zeros([], dtype)
     return _base.Forecast(_base.cast_like(forecast, first), expected_error)
 
-  return _base.Forecaster(init, observe, predict, history_size=size)
+  return _base.Forecaster(
+    init, observe, predict, history_size=size, needs_look_ahead=False
+  )
 
 
 def _next_count(observed, size):

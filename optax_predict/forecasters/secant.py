@@ -11,6 +11,7 @@ from optax_predict import _backtest
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _pairs
+from optax_predict import _sums
 
 
 class SecantHistory(NamedTuple):
@@ -164,7 +165,7 @@ def secant(
 
   def project(history, motion):
     d = motion.displacement
-    found = _base.inner_products(
+    found = _sums.inner_products(
       [(d, d), *((x, d) for x in history.kept.basis)]
     )
     return jnp.sqrt(found[0]), found[1:]
@@ -214,7 +215,7 @@ def secant(
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
     change = _base.difference(gradients, history.last_gradient)
     miss = _base.difference(forecast.gradients, gradients)
-    found = _base.inner_products(
+    found = _sums.inner_products(
       [
         (change, change),
         (dx, change),

@@ -148,7 +148,9 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
       _base.cast_like(forecast, history.last_gradient), expected_error
     )
 
-  return _base.Forecaster(init, observe, predict, history_size=2)
+  return _base.Forecaster(
+    init, observe, predict, history_size=2, needs_look_ahead=False
+  )
 
 
 def _add_time(history, decay, steps):

@@ -1,3 +1,5 @@
+import types
+
 import jax.numpy as jnp
 import pytest
 
@@ -25,6 +27,21 @@ def test_a_program_knows_its_copies_and_memory():
   assert program(jnp.zeros(1024))[0] == 1
 
 
+def test_copies_to_the_host_are_counted_once_each():
+  """The host's own plane lists them too."""
+  events = [types.SimpleNamespace(name=n) for n in ("MemcpyD2H", "add", "x")]
+  lines = [types.SimpleNamespace(events=2 * events)]
+  planes = [
+    types.SimpleNamespace(name=name, lines=lines)
+    for name in ("/device:GPU:0", "/host:CPU")
+  ]
+  assert timing.copies_to_host(planes) == 2
+
+
+def test_bandwidth_counts_what_is_read_and_written():
+  assert 1e7 < timing.bandwidth(megabytes=1, rounds=2) < 1e14
+
+
 def test_step_cost_of_the_momentum_forecast(tmp_path):
   step_cost.main(
     [
@@ -50,4 +67,6 @@ def test_floor_counts_each_buffer_once():
   setting = step_cost.Setting("momentum", "adam", 1, 1000, "float32")
   rows = step_cost.measure(setting, rounds=1)
   floor = pytest.approx(8 / 7)
-  assert [row["floor"] for row in rows] == [floor, floor, None, None]
+  assert [row["floor"] for row in rows] == 3 * [floor] + 2 * [None]
+  # Adam's seven buffers, and one more.
+  assert rows[0]["bytes"] == pytest.approx(8 * 4 * 1000)
