@@ -88,7 +88,7 @@ SETTINGS: dict[str, comparing.Predict] = {
     max_steps=(8,),
     max_growth=(1.4, None),
     max_expected_error=(0.6, 0.8, None),
-    max_error=(3.0,),
+    max_error=(2.0, None),
   ),
   "without the slope": _horizon(_without_slope),
   "max_expected_error=0.4, no trust": _adaptive(

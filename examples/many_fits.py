@@ -52,18 +52,11 @@ def loss_fn(params: jax.Array, measured: jax.Array) -> jax.Array:
 
 
 def predicting(
-  base: optax.GradientTransformation, max_error: float | None = None
+  base: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
-  """The optimizer with prediction in front; the memory suits four parameters.
-
-  Args:
-    base: the optimizer.
-    max_error: relative error of a forecast above which the window before it is
-      taken back; ``None`` for never.
-  """
+  """The optimizer with prediction in front; the memory suits four parameters."""
   secant = optax_predict.forecasters.secant(memory=4)
-  horizon = optax_predict.horizons.adaptive(max_error=max_error)
-  return optax.chain(optax_predict.predict_gradients(secant, horizon), base)
+  return optax.chain(optax_predict.predict_gradients(secant), base)
 
 
 def train_step(tx, loss, is_predicting: bool):
@@ -135,11 +128,9 @@ def summary(losses: np.ndarray) -> dict:
 def compare(base: optax.GradientTransformation) -> dict[str, dict]:
   """Every way's summary; a call is one true gradient of every problem."""
   data, tx = problems(), predicting(base)
-  careful = predicting(base, max_error=2.0)
   ways = {
     "without prediction": lambda: one_by_one(base, False, *data),
     "vmap of the training step": lambda: one_by_one(tx, True, *data),
-    "... and takes windows back": lambda: one_by_one(careful, True, *data),
     "one tree, summed loss": lambda: together(tx, *data),
   }
   return {k: summary(np.asarray(jax.jit(f)())) for k, f in ways.items()}

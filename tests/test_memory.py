@@ -20,25 +20,25 @@ RULES = {
     FORECASTERS.momentum(history_size=4),
     HORIZONS.adaptive(),
     0,
-    (1, 4),
+    (2, 4),
   ),
-  "holt, adaptive": (FORECASTERS.holt(), HORIZONS.adaptive(), 0, (2, 1)),
-  "trend, adaptive": (FORECASTERS.trend(), HORIZONS.adaptive(), 0, (2, 2)),
+  "holt, adaptive": (FORECASTERS.holt(), HORIZONS.adaptive(), 0, (3, 1)),
+  "trend, adaptive": (FORECASTERS.trend(), HORIZONS.adaptive(), 0, (3, 2)),
   "secant, fixed": (FORECASTERS.secant(2), HORIZONS.fixed(), 0, (2, 2)),
-  "secant, takes back": (
+  "secant, takes nothing back": (
     FORECASTERS.secant(2),
-    HORIZONS.adaptive(max_error=3.0),
+    HORIZONS.adaptive(max_error=None),
     0,
-    (3, 2),
+    (2, 2),
   ),
   "secant, directions": (
     FORECASTERS.secant(2, directions=3),
     HORIZONS.adaptive(),
     0,
-    (2, 3),
+    (3, 3),
   ),
-  "default": (None, None, 0, (2, 10)),
-  "default, correction": (None, None, 0.5, (3, 10)),
+  "default": (None, None, 0, (3, 10)),
+  "default, correction": (None, None, 0.5, (4, 10)),
 }
 MEMORY = {"default": 10, "default, correction": 10}
 

@@ -62,7 +62,7 @@ def adaptive(
   *,
   max_growth: float = 2.0,
   max_expected_error: float = 1.2,
-  max_error: float | None = None,
+  max_error: float | None = 3.0,
 ) -> _base.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
@@ -95,8 +95,8 @@ def adaptive(
   that went well, and is halved by each that led to a gradient more than 1.1 times
   the last, or forecast with an error above 1.2.
 
-  With ``max_error``, a window that led to a gradient whose forecast had a larger
-  error, or that is not finite, is taken back by :func:`fast_forward`: the
+  A window that led to a gradient whose forecast had an error larger than
+  ``max_error``, or that is not finite, is taken back by :func:`fast_forward`: the
   parameters return to where its predicted steps began. The price is that one
   gradient, which is in the history and has moved the optimizer's own state; a
   step from a true gradient always follows.
@@ -122,8 +122,8 @@ def adaptive(
       relative error than this, or than a third of it before any trust is earned;
       above 0.
     max_error: a window is taken back where the forecast for the true gradient
-      after it had a larger relative error than this; above 0, or ``None`` for
-      never. It takes one more parameter-sized buffer, for where the window began.
+      after it had a larger relative error than this; above 0. ``None``, for never,
+      spares a parameter-sized buffer, which holds where the window began.
 
   Returns:
     A :class:`Horizon`.
