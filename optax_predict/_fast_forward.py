@@ -16,7 +16,7 @@ from optax_predict import _sums
 
 # Steps that one pass over the parameters takes, where nothing can stop them. With
 # more of them arithmetic, not memory, is what takes the time.
-_STEPS_AT_ONCE = 4
+STEPS_AT_ONCE = 4
 
 
 def fast_forward(
@@ -167,8 +167,8 @@ def fast_forward(
     history = [_retreat.with_start(opens, params, history[0])]
   if is_plain and not any(reached):
     params, live = lax.while_loop(
-      lambda carry: _opt_state.remaining_steps(carry[1]) >= _STEPS_AT_ONCE,
-      steps(_STEPS_AT_ONCE),
+      lambda carry: _opt_state.remaining_steps(carry[1]) >= STEPS_AT_ONCE,
+      steps(STEPS_AT_ONCE),
       (params, live),
     )
   body = wrapped_body
