@@ -199,6 +199,11 @@ def _not_inexact(tree):
       yield f"{_name(path)} is of dtype {dtype}"
 
 
+def is_like(tree: Any, like: Any) -> bool:
+  """Whether two trees have the same leaves, of the same shapes."""
+  return _shapes(tree) == _shapes(like)
+
+
 def _shapes(tree):
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {_name(path): jnp.shape(leaf) for path, leaf in leaves}

@@ -87,7 +87,7 @@ def fast_forward(
   placeholder = _base.zeros(params)
   if not _may_pass_on(opt_state):
     _leaks.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
-  may_retreat = _retreat.is_possible(opt_state)
+  may_retreat = _retreat.is_possible(params, opt_state)
   if may_retreat:
     params, opt_state = _retreat.taken_back(params, opt_state)
   history = [_held(s) for s in _opt_state.predict_states(opt_state)]

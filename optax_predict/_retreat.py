@@ -3,17 +3,22 @@
 import jax.numpy as jnp
 
 from optax_predict import _base
+from optax_predict import _checks
 from optax_predict import _limits
 from optax_predict import _opt_state
 
 
-def is_possible(opt_state):
-  """Whether one predictor sees all parameters and may take a window back."""
+def is_possible(params, opt_state):
+  """Whether one predictor sees the parameters as they are and may go back.
+
+  ``optax.flatten`` shows it others, and leaves no trace in the state.
+  """
   states = _opt_state.predict_states(opt_state)
   return (
     len(states) == 1
     and states[0].start_params is not None
     and _opt_state.is_plain_chain(opt_state)
+    and _checks.is_like(params, states[0].start_params)
   )
 
 

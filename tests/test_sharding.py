@@ -65,8 +65,9 @@ def assert_same(run, single, dtype):
 
 @pytest.mark.parametrize("rule, slots", [("momentum", 2), ("secant", 4)])
 def test_every_slot_has_its_parameters_sharding(program, rule, slots):
-  # Two matrices; the slots, the last parameters and the correction.
-  assert program["slots"][rule] == [True] * 2 * (slots + 2)
+  # Two matrices; the slots, the parameters at the last true gradient and at the
+  # start of the window, and the correction.
+  assert program["slots"][rule] == [True] * 2 * (slots + 3)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -312,8 +312,9 @@ def test_masked_and_multi_leaf_states_map():
     tx, lambda x: x.size, state, transform_non_params=lambda _: 0
   )
   buffers = sum(jax.tree.leaves(sizes))
-  # Ten directions, last gradient, anchor, and Adam's two moments.
-  assert buffers == 14 * 7
+  # Ten directions, last gradient, anchor, start of the window, and Adam's two
+  # moments.
+  assert buffers == 15 * 7
 
 
 def test_init_takes_shapes():

@@ -28,8 +28,8 @@ def test_a_table_is_filled_and_an_unknown_one_refused():
 def test_memory_of_the_default_is_its_formula():
   rows = scaling_page.memory().splitlines()
   (default,) = (row for row in rows if "default" in row)
-  # 10 directions and two more, of which the directions can be half as large.
-  assert default.endswith("| 12.00 | 7.00 |")
+  # 10 directions and three more, of which the directions can be half as large.
+  assert default.endswith("| 13.00 | 8.00 |")
 
 
 def test_history_precision_counts_true_gradients():
