@@ -118,27 +118,11 @@ def _filled(tx, params, count: int = 24):
   return params, state
 
 
-def _histories(state: Any) -> list:
-  """What only the predictor reads, and a predicted step does not change."""
-  parts = jax.tree.leaves(state, is_leaf=_is_state)
-  return [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
-
-
-def _with_histories(state: Any, histories: list) -> Any:
-  given = iter(histories)
-
-  def put(x):
-    if not _is_state(x):
-      return x
-    history, anchor = next(given)
-    return x._replace(gradient_history=history, anchor_params=anchor)
-
-  return jax.tree.map(put, state, is_leaf=_is_state)
-
-
 def _history_bytes(state: Any, smallest: int) -> int:
   """Bytes of the parameter-sized buffers that only the predictor reads."""
-  found = jax.tree.leaves(_histories(state))
+  parts = jax.tree.leaves(state, is_leaf=_is_state)
+  held = [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
+  found = jax.tree.leaves(held)
   return sum(x.nbytes for x in found if x.size >= smallest)
 
 
@@ -184,20 +168,20 @@ def _fixed_count(tx):
   """The same steps, with a trip count that the compiler knows."""
 
   def forward(params, state):
-    zeros, held = optax.tree.zeros_like(params), _histories(state)
-    nothing = [(None, None)] * len(held)
+    zeros, live = optax.tree.zeros_like(params), fast_forward.detach(state)
+    parts = jax.tree.leaves(state, is_leaf=_is_state)
+    held = [fast_forward.read_only(x) for x in parts if _is_state(x)]
 
     def body(_, carry):
       # Tied to the carry: a bfloat16 history is not to be widened once and kept.
       (params, live), kept = lax.optimization_barrier((carry, held))
-      state = _with_histories(live, kept)
+      state = fast_forward.attach(live, kept)
       updates, state = tx.update(zeros, state, params, is_predicted_step=True)
-      params = optax.apply_updates(params, updates)
-      return params, _with_histories(state, nothing)
+      return optax.apply_updates(params, updates), fast_forward.detach(state)
 
-    live = _with_histories(_with_steps_left(state), nothing)
-    params, live = lax.fori_loop(0, STEPS, body, (params, live))
-    return params, _with_histories(live, held)
+    carry = params, _with_steps_left(live)
+    params, live = lax.fori_loop(0, STEPS, body, carry)
+    return params, fast_forward.attach(live, held)
 
   return forward
 

@@ -90,7 +90,7 @@ def fast_forward(
   may_retreat = _retreat.is_possible(params, opt_state)
   if may_retreat:
     params, opt_state = _retreat.taken_back(params, opt_state)
-  history = [_held(s) for s in _opt_state.predict_states(opt_state)]
+  history = [read_only(s) for s in _opt_state.predict_states(opt_state)]
 
   def tied(params):
     # Tied to the carry, or XLA would widen a whole bfloat16 history once before
@@ -99,9 +99,9 @@ def fast_forward(
 
   def update(params, held, live, flags):
     updates, state = tx.update(
-      placeholder, _attach(live, held), params, **flags, **extra_args
+      placeholder, attach(live, held), params, **flags, **extra_args
     )
-    return updates, _detach(state)
+    return updates, detach(state)
 
   def look_ahead(params, live):
     """Ends the window before a poor step."""
@@ -157,7 +157,7 @@ def fast_forward(
       (params, _end_window(live)),
     )
 
-  live = _detach(opt_state)
+  live = detach(opt_state)
   reached = needs_look_ahead(params, live)
   is_plain = len(reached) == len(history)
   if is_plain and any(reached):
@@ -180,7 +180,7 @@ def fast_forward(
     (params, live),
   )
   # Predictors that share an optimizer all see the next true gradient.
-  opt_state = _attach(_end_window(live), history)
+  opt_state = attach(_end_window(live), history)
   if may_retreat:
     opt_state = _retreat.with_length(opens, params, opt_state)
   return params, opt_state
@@ -188,7 +188,7 @@ def fast_forward(
 
 # What a predicted step only reads stays outside the loop's carry: what is not
 # carried cannot be copied.
-def _held(state):
+def read_only(state):
   return dict(
     gradient_history=state.gradient_history,
     anchor_params=state.anchor_params,
@@ -197,13 +197,13 @@ def _held(state):
   )
 
 
-def _detach(opt_state):
+def detach(opt_state):
   return _opt_state.map_states(
-    lambda s: s._replace(**dict.fromkeys(_held(s))), opt_state
+    lambda s: s._replace(**dict.fromkeys(read_only(s))), opt_state
   )
 
 
-def _attach(live, history):
+def attach(live, history):
   parts = iter(history)
   return _opt_state.map_states(lambda s: s._replace(**next(parts)), live)
 

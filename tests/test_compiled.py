@@ -49,18 +49,21 @@ def copies_in_loop(text):
 
 @pytest.mark.parametrize("leaves", [1, 10])
 @pytest.mark.parametrize(
-  "horizon, copies",
+  "horizon, copies, loops",
   [
-    (optax_predict.horizons.adaptive(), 0),
+    (optax_predict.horizons.adaptive(), 0, 1),
     # Where four steps are one pass: both of Adam's moments, which the update of
     # the parameters reads as they were.
-    (optax_predict.horizons.fixed(), 2),
+    # A loop of its own takes what is left.
+    (optax_predict.horizons.fixed(), 2, 2),
   ],
 )
-def test_momentum_copies_hardly_anything(leaves, horizon, copies):
+def test_momentum_copies_hardly_anything(leaves, horizon, copies, loops):
   tx = optimizer(optax_predict.forecasters.momentum(), horizon)
   compiled = compile_fast_forward(tx, leaves)
-  assert copies_in_loop(compiled.as_text()) <= copies * leaves
+  text = compiled.as_text()
+  assert copies_in_loop(text) <= copies * leaves
+  assert len(re.findall(r" while\(", text)) == loops
 
 
 @pytest.mark.parametrize("leaves", [1, 4])
