@@ -73,9 +73,9 @@ class Forecaster(NamedTuple):
       history starts as zeros (a reset relies on it), and one slot of it is one
       tree like the parameters, never a stacked array: that is what keeps
       shardings, boxed parameters and masked leaves intact.
-    observe: ``observe(gradients, history, motion, forecast) -> history`` takes
-      in a true, finite gradient, with what ``predict`` had made of it. The
-      motion is counted from the gradient before.
+    observe: ``observe(gradients, history, motion, error) -> history`` takes in a
+      true, finite gradient, with the norm of what ``predict`` was off by, a real
+      scalar. The motion is counted from the gradient before.
     predict: ``predict(history, motion) -> Forecast`` only reads. An empty
       history predicts zeros.
     history_size: how many true gradients a full history stands for.
@@ -91,7 +91,7 @@ class Forecaster(NamedTuple):
   """
 
   init: Callable[[PyTree, Any], PyTree]
-  observe: Callable[[PyTree, PyTree, Motion, Forecast], PyTree]
+  observe: Callable[[PyTree, PyTree, Motion, jax.Array], PyTree]
   predict: Callable[[PyTree, Motion], Forecast]
   history_size: int
   needs_params: bool = False

@@ -1,9 +1,10 @@
-"""A few directions in which many vectors of the parameters' size are kept.
+"""A few orthonormal directions in which many vectors are kept, in half precision.
 
-Vectors that have much in common need not be kept one by one. They are kept as
-coordinates in r orthonormal directions, and only those are of the parameters'
-size. Two new vectors add up to two directions; then the basis is turned so that
-the two in which least is kept can be left out.
+Two new vectors add up to two directions; then the basis is turned so that the two
+in which least is kept can be left out. Only what lies outside the span is stored of
+a vector, so that rounding is a share of that: vectors that are nearly equal still
+differ by what they differ by. In full precision the vectors themselves do:
+:mod:`_selection` has the same functions, and turns nothing.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,6 @@ from optax_predict import _sums
 _OF_VECTOR = 256
 _OF_OTHER = 8192
 _OF_OVERLAP = 0.5
-# One projection is enough for vectors of which at least this share of the square
-# is left: sums in float32 are off by a few parts in a million.
-_ENOUGH = 1e-3
 # A basis of which a projection leaves more than this share of its length in the
 # span is not orthonormal any more: what bfloat16 comes to after long.
 _WORN = 1 / 32
@@ -36,75 +34,61 @@ class Addition(NamedTuple):
   """Two vectors and the directions that they add to a basis of r.
 
   Attributes:
-    rests: two trees that span what of the vectors lies outside the span, with
-      the basis: the vectors or what is left of them.
+    rests: two trees, what is left of the vectors outside the span: with the
+      basis, they span both.
     weights: the two directions as sums of the basis and of both rests,
       ``[2, r + 2]``; zeros for one that is not needed.
     coordinates: of both vectors in the basis and these directions,
       ``[2, r + 2]``.
-    is_direction: for either direction, whether it is needed, ``bool[2]``.
+    products: inner products of the basis and these directions,
+      ``[r + 2, r + 2]``: ones on the diagonal where there is one.
     is_worn: whether the basis has lost its orthonormality, ``bool[]``.
   """
 
   rests: tuple[_base.PyTree, _base.PyTree]
   weights: jax.Array
   coordinates: jax.Array
-  is_direction: jax.Array
+  products: jax.Array
   is_worn: jax.Array
 
 
-class _Rests(NamedTuple):
-  """What is left of two vectors, and inner products with it.
-
-  Attributes:
-    trees: two.
-    taken: coordinates of what was subtracted from the vectors, ``[2, r]``.
-    overlap: inner products of both trees with the basis, ``[2, r]``.
-    products: of the first with itself, of both, of the second with itself,
-      ``[3]``.
-  """
-
-  trees: tuple[_base.PyTree, _base.PyTree]
-  taken: jax.Array
-  overlap: jax.Array
-  products: jax.Array
-
-
-class Turn(NamedTuple):
+class Reduction(NamedTuple):
   """From r directions and two additions to the next r.
 
   Attributes:
     matrix: coordinates in the former times this are those in the latter,
       ``[r + 2, r]``.
+    products: inner products of the latter, ``[r, r]``.
     reflections: what moves the other two directions to the end: the reflections
       ``I - u u^T`` by the first row and then by the second, ``[2, r + 2]``.
   """
 
   matrix: jax.Array
+  products: jax.Array
   reflections: jax.Array
 
 
 def add(
   basis: Sequence[_base.PyTree],
+  known: jax.Array,
   vectors: tuple[_base.PyTree, _base.PyTree],
   overlap: jax.Array,
   products: jax.Array,
-  is_kept: jax.Array,
   is_used: jax.Array,
 ) -> Addition:
   """What two vectors add to a basis, by Gram and Schmidt.
 
-  Where much of either vector lies outside the span, its inner products say all
-  there is to know. Where little does, rounding would leave some of the span in
-  it: what is left is then projected once more (Kahan's "twice is enough").
+  The basis is orthonormal to the precision that it is stored in. What is left of a
+  vector is projected once more (Kahan's "twice is enough").
 
   Args:
     basis: r trees.
+    known: their inner products, ``[r, r]``: the identity where there is a
+      direction, or else zeros.
     vectors: two trees.
     overlap: inner products of both with the basis, ``[2, r]``.
     products: of the first with itself, of both, of the second with itself,
       ``[3]``.
-    is_kept: whether the basis is; else both are added as if there were none.
     is_used: whether the result is; else nothing is subtracted.
 
   References:
@@ -112,15 +96,14 @@ def add(
     orthogonalization process <https://doi.org/10.1016/j.camwa.2005.08.009>`_,
     2005.
   """
-  overlap = jnp.where(is_kept, overlap, 0)
-  whole = _Rests(vectors, jnp.zeros_like(overlap), overlap, products)
-  is_twice = is_used & ~_is_known(basis, whole)
+  is_there = jnp.diagonal(known) > 0
+  taken = jnp.where(is_there, overlap, 0)
 
   def subtract():
-    one = jnp.ones([], overlap.dtype)
+    one = jnp.ones([], taken.dtype)
     first, second = (
       _base.combine([one, *-inside], [vector, *basis])
-      for vector, inside in zip(vectors, overlap, strict=True)
+      for vector, inside in zip(vectors, taken, strict=True)
     )
     found = _sums.inner_products(
       [
@@ -131,76 +114,63 @@ def add(
         *((x, second) for x in basis),
       ]
     )
-    left = jnp.where(is_kept, found[3:].reshape(2, -1), 0)
-    return _Rests((first, second), overlap, left, found[:3])
+    return (first, second), found
 
-  rests = lax.cond(is_twice, subtract, lambda: whole)
-  least = (_OF_VECTOR * jnp.finfo(overlap.dtype).eps) ** 2 * products[::2]
-  weights, outside = _directions(rests, least, is_twice)
-  inside = jnp.sum(rests.overlap**2, axis=1)
+  def nothing():
+    found = jnp.zeros([3 + taken.size], taken.dtype)
+    return vectors, found
+
+  rests, found = lax.cond(is_used, subtract, nothing)
+  left = jnp.where(is_there, found[3:].reshape(taken.shape), 0)
+  least = (_OF_VECTOR * jnp.finfo(taken.dtype).eps) ** 2 * products[::2]
+  weights, outside = _directions(left, found[:3], least)
+  inside = jnp.sum(left**2, axis=1)
+  is_direction = jnp.concatenate([is_there, jnp.diagonal(outside) > 0])
+  # Of a vector across the span a projection finds nothing but rounding.
+  rounding = jnp.maximum(_WORN**2 * jnp.sum(taken**2, axis=1), least)
   return Addition(
-    rests=rests.trees,
+    rests=rests,
     weights=weights,
-    coordinates=jnp.concatenate([rests.taken + rests.overlap, outside], 1),
-    is_direction=jnp.diagonal(outside) > 0,
-    # Of a vector across the span a projection finds nothing but rounding.
-    is_worn=jnp.any(
-      inside > jnp.maximum(_WORN**2 * jnp.sum(rests.taken**2, axis=1), least)
-    )
-    & is_kept
-    & is_twice,
+    coordinates=jnp.concatenate([taken + left, outside], 1),
+    products=jnp.diag(is_direction.astype(taken.dtype)),
+    is_worn=jnp.any(inside > rounding),
   )
 
 
-def _is_known(basis, whole):
-  """Whether sums tell what of both vectors is outside the span."""
-  eps = jnp.finfo(whole.overlap.dtype).eps
-  if any(jnp.finfo(x.dtype).eps > eps for x in jax.tree.leaves(basis)):
-    # Stored in less precision, a basis is orthonormal to that only.
-    return jnp.zeros([], bool)
-  a, b, c = _outside(whole)
-  size, _, other = whole.products
-  is_first = a > _ENOUGH * size
-  rest = c - b**2 / jnp.where(is_first, a, 1)
-  return is_first & (rest > _ENOUGH * other)
-
-
-def _outside(rests):
-  """Inner products of what is outside the span."""
-  inside = rests.overlap @ rests.overlap.T
-  return rests.products - jnp.stack([inside[0, 0], inside[0, 1], inside[1, 1]])
-
-
-def _directions(rests, least, is_twice):
+def _directions(overlap, products, least):
   """Directions as weights, and both vectors' coordinates in them, ``[2, 2]``."""
-  a, b, c = _outside(rests)
-  size, _, other = rests.products
+  inside = overlap @ overlap.T
+  a, b, c = products - jnp.stack([inside[0, 0], inside[0, 1], inside[1, 1]])
+  size, _, other = products
   eps = jnp.finfo(a.dtype).eps
-  share = jnp.where(is_twice, _OF_OVERLAP, _ENOUGH)
-  units = jnp.concatenate([-rests.overlap, jnp.eye(2, dtype=a.dtype)], 1)
-  length, inverse = _length(a, (a > least[0]) & (a > share * size))
+  units = jnp.concatenate([-overlap, jnp.eye(2, dtype=a.dtype)], 1)
+  length, inverse = _length(a, (a > least[0]) & (a > _OF_OVERLAP * size))
   along = b * inverse
   one = inverse * units[0]
   rest = c - along**2
   height, inverse = _length(
     rest,
-    (rest > least[1]) & (rest > _OF_OTHER * eps * c) & (c > share * other),
+    (rest > least[1])
+    & (rest > _OF_OTHER * eps * c)
+    & (c > _OF_OVERLAP * other),
   )
   two = inverse * (units[1] - along * one)
   outside = jnp.stack([length, jnp.zeros_like(length), along, height])
   return jnp.stack([one, two]), outside.reshape(2, 2)
 
 
-def turn(rows: jax.Array, is_direction: jax.Array) -> Turn:
+def reduce(rows: jax.Array, addition: Addition) -> Reduction:
   """Keeps the directions in which vectors are largest together.
+
+  What is no direction is left out first, and of the basis the first such.
 
   Args:
     rows: coordinates of vectors in the basis and its additions, each weighted by
       how much it counts, ``[k, r + 2]``.
-    is_direction: whether there is one, ``bool[r + 2]``; what is none is left out
-      first, and of the basis the first such.
+    addition: what ``add`` found.
   """
   size = rows.shape[1]
+  is_direction = jnp.diagonal(addition.products) > 0
   order = jnp.concatenate([jnp.arange(size, 2, -1), size + jnp.arange(1, 3)])
   moments = rows.T @ rows
   none = jnp.where(is_direction, 0, -order) * jnp.max(jnp.diagonal(moments))
@@ -215,17 +185,18 @@ def turn(rows: jax.Array, is_direction: jax.Array) -> Turn:
   matrix = jnp.eye(size, dtype=rows.dtype)
   for u in reflections:
     matrix -= jnp.outer(matrix @ u, u)
-  return Turn(matrix[:, :-2], reflections)
+  is_found = jnp.arange(size - 2) < jnp.sum(is_direction)
+  products = jnp.diag(is_found.astype(rows.dtype))
+  return Reduction(matrix[:, :-2], products, reflections)
 
 
-def turned(
+def reduced(
   basis: Sequence[_base.PyTree],
   addition: Addition,
-  by: Turn,
-  is_kept: jax.Array,
+  by: Reduction,
   is_used: jax.Array,
 ) -> tuple[_base.PyTree, ...]:
-  """The next basis, without the former where that is not kept.
+  """The next basis.
 
   Each direction changes by a multiple of the same two trees: it can be written
   in its place, and no second basis is ever held. Where ``is_used`` is not set, it
@@ -233,10 +204,10 @@ def turned(
   """
   r = len(basis)
   u, v = by.reflections
+  # What has no meaning any more, after a basis was given up, is not added to.
+  keep = jnp.diagonal(addition.products)[:r]
   sums = by.reflections[:, r:] @ addition.weights
-  sums = sums.at[:, :r].add(by.reflections[:, :r])
-  keep = is_kept.astype(sums.dtype)
-  sums = sums.at[:, :r].multiply(keep)
+  sums = (sums.at[:, :r].add(by.reflections[:, :r])).at[:, :r].multiply(keep)
   # e_i - u_i (u . E) - v_i ((v . E) - (u . v) (u . E)), E the directions.
   on_first = v[:r] * (u @ v) - u[:r]
   on_second = -v[:r]
@@ -250,13 +221,13 @@ def turned(
     is_used, add_up, lambda: jax.tree.map(jnp.zeros_like, addition.rests)
   )
 
-  def move(x, a, b):
+  def move(x, keep, a, b):
     moved = _base.combine([keep, a, b], [x, first, second])
     return _base.cast_like(moved, x)
 
   return tuple(
-    lax.cond(is_used, move, lambda x, a, b: x, x, a, b)
-    for x, a, b in zip(basis, on_first, on_second, strict=True)
+    lax.cond(is_used, move, lambda x, *_: x, x, *weights)
+    for x, *weights in zip(basis, keep, on_first, on_second, strict=True)
   )
 
 

@@ -1,4 +1,4 @@
-"""How the secant forecaster keeps its pairs: in a few directions that they share.
+"""How the secant forecaster keeps its pairs: as sums of a few vectors.
 
 What a forecast needs of m pairs are their inner products with other vectors, and
 sums of them. As coordinates in a basis, either is a pass over the basis.
@@ -13,27 +13,27 @@ import jax.numpy as jnp
 from optax_predict import _backtest
 from optax_predict import _base
 from optax_predict import _basis
+from optax_predict import _selection
 
-# Share of its say in the choice of directions that a pair keeps with each pair
-# that follows.
+# Share of its say in what is kept that a pair keeps with each pair that follows.
 _FADING = 0.7
 
 
 class Pairs(NamedTuple):
-  """Pairs in a basis; m is how many there are, r how many directions.
+  """Pairs in a basis; m is how many there are, r how many vectors it has.
 
   Attributes:
-    basis: r trees, orthonormal; zeros where there is no direction yet.
+    basis: r trees of unit length; of no meaning where there is none yet.
     displacements: ``[m, r]``, each row the coordinates of an s_j.
     changes: ``[m, r]``, each row the coordinates of a y_j.
-    found: how many directions there are, ``int32[]``; the first ones.
+    products: ``[r, r]``, inner products of the basis; zeros where there is none.
     is_worn: 1 when the basis is to be given up at the next pair, ``int32[]``.
   """
 
   basis: tuple[_base.PyTree, ...]
   displacements: jax.Array
   changes: jax.Array
-  found: jax.Array
+  products: jax.Array
   is_worn: jax.Array
 
 
@@ -58,15 +58,15 @@ def init(m: int, directions: int, params: _base.PyTree, dtype: Any) -> Pairs:
     tuple(_base.zeros(params, dtype) for _ in range(directions)),
     jnp.zeros([m, directions], scalar),
     jnp.zeros([m, directions], scalar),
-    jnp.zeros([], jnp.int32),
+    jnp.zeros([directions, directions], scalar),
     jnp.zeros([], jnp.int32),
   )
 
 
 def grams(pairs: Pairs) -> Grams:
   """Inner products among the pairs."""
-  s, y = pairs.displacements, pairs.changes
-  return Grams(s @ s.T, y @ s.T, y @ y.T)
+  s, y, b = pairs.displacements, pairs.changes, pairs.products
+  return Grams(s @ b @ s.T, y @ b @ s.T, y @ b @ y.T)
 
 
 def products(pairs: Pairs, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,15 +107,13 @@ def put(
     write: ``bool[m]``, set where the pair is put; nowhere for no pair.
     age: how many pairs came after each, with this one, ``[m]``.
   """
-  is_pair, is_kept = jnp.any(write), pairs.is_worn == 0
-  r = len(pairs.basis)
-  addition = _basis.add(pairs.basis, pair, sums, products, is_kept, is_pair)
+  is_pair = jnp.any(write)
+  way = _basis if _is_coarse(pairs.basis) else _selection
+  keep = jnp.where(is_pair, 1 - pairs.is_worn, 1).astype(scale.dtype)
+  known = keep * pairs.products
+  addition = way.add(pairs.basis, known, pair, sums, products, is_pair)
   s, y = (
-    jnp.where(
-      write[:, None],
-      new,
-      jnp.where(is_kept, jnp.pad(old, ((0, 0), (0, 2))), 0),
-    )
+    jnp.where(write[:, None], new, jnp.pad(keep * old, ((0, 0), (0, 2))))
     for old, new in zip(
       (pairs.displacements, pairs.changes),
       scale * addition.coordinates,
@@ -123,18 +121,21 @@ def put(
     )
   )
   say = _FADING ** age.astype(s.dtype)[:, None]
-  largest = jnp.sqrt(jnp.max(jnp.sum(y * y, axis=1)))
+  squares = jnp.sum((y @ addition.products) * y, axis=1)
+  largest = jnp.sqrt(jnp.max(squares))
   y_say = say / jnp.maximum(largest, _backtest.tiny(largest))
-  is_direction = jnp.concatenate(
-    [(jnp.arange(r) < pairs.found) & is_kept, addition.is_direction]
-  )
-  turn = _basis.turn(jnp.concatenate([say * s, y_say * y]), is_direction)
-  found = jnp.minimum(jnp.sum(is_direction, dtype=jnp.int32), r)
+  by = way.reduce(jnp.concatenate([say * s, y_say * y]), addition)
   is_worn = addition.is_worn.astype(jnp.int32)
   return Pairs(
-    basis=_basis.turned(pairs.basis, addition, turn, is_kept, is_pair),
-    displacements=jnp.where(is_pair, s @ turn.matrix, pairs.displacements),
-    changes=jnp.where(is_pair, y @ turn.matrix, pairs.changes),
-    found=jnp.where(is_pair, found, pairs.found),
+    basis=way.reduced(pairs.basis, addition, by, is_pair),
+    displacements=jnp.where(is_pair, s @ by.matrix, pairs.displacements),
+    changes=jnp.where(is_pair, y @ by.matrix, pairs.changes),
+    products=jnp.where(is_pair, by.products, pairs.products),
     is_worn=jnp.where(is_pair, is_worn, pairs.is_worn),
   )
+
+
+def _is_coarse(basis):
+  """Whether any of it is kept in half precision."""
+  eps = jnp.finfo(jnp.float32).eps
+  return any(jnp.finfo(x.dtype).eps > eps for x in jax.tree.leaves(basis))

@@ -55,7 +55,7 @@ def _recorded(parts, gradients, moved, value, state):
   history = state.gradient_history
   forecast = forecaster.predict(history, located)
   _checks.check_like("gradients", gradients, forecast.gradients)
-  error, size = _scoring.forecast_error(
+  error, miss, size = _scoring.forecast_error(
     gradients, forecast.gradients, state, located, value
   )
   after = functools.partial(_after, error.relative_error)
@@ -73,7 +73,7 @@ def _recorded(parts, gradients, moved, value, state):
     window_length=_limits.judged_length(is_wrong, moved.params, state),
     horizon_state=horizon_state,
     gradient_history=forecaster.observe(
-      after(gradients), history, located, forecast
+      after(gradients), history, located, miss
     ),
     anchor_params=after(moved.params) if parts.keeps_anchor else None,
     **_scoring.error_statistics(error, state),

@@ -13,7 +13,12 @@ _RECENT_DECAY = 0.9
 
 
 def forecast_error(gradients, forecast, state, motion, value=None):
-  """Compares forecast and true gradient; also the latter's norm."""
+  """Compares forecast and true gradient.
+
+  Returns:
+    ``(error, miss, norm)``: what is said of the forecast, the norm of its
+    difference to the gradient, and that of the gradient.
+  """
   way = [] if motion.params is None else [(gradients, motion.displacement)]
   miss = _base.difference(forecast, gradients)
   gg, pp, pg, dd, *along = _sums.inner_products(
@@ -44,7 +49,7 @@ def forecast_error(gradients, forecast, state, motion, value=None):
     slope=_as_cosine(slope),
     loss=None if value is None else jnp.asarray(value, jnp.float32),
   )
-  return error, norm
+  return error, jnp.sqrt(dd), norm
 
 
 def _as_cosine(x):

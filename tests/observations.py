@@ -4,6 +4,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import optax_predict
 
@@ -26,7 +27,9 @@ def histories(forecaster, gradients, gaps=GAPS, dtype=None):
     gradient, gap = observed
     moved = motion(gap)
     forecast = forecaster.predict(history, moved)
-    history = forecaster.observe(gradient, history, moved, forecast)
+    miss = jax.tree.map(jnp.subtract, forecast.gradients, gradient)
+    error = optax.global_norm(miss)
+    history = forecaster.observe(gradient, history, moved, error)
     return history, history
 
   start = forecaster.init(jax.tree.map(lambda g: g[0], gradients), dtype)

@@ -136,7 +136,10 @@ def test_a_complex_parameter_is_two_real_ones(predictor):
   helpers.assert_close(both, real, scale=100)
 
 
-@pytest.mark.parametrize("name", sorted(FORECASTERS))
+# Which vectors few directions hold is settled in another way in half precision.
+@pytest.mark.parametrize(
+  "name", sorted(FORECASTERS.keys() - {"secant, directions"})
+)
 def test_a_bfloat16_history_predicts_nearly_the_same(name):
   half = compiled(FORECASTERS[name], accumulator_dtype=jnp.bfloat16)
   gradients, points = map(trees, sequence(5, 7))

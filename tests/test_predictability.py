@@ -92,7 +92,7 @@ def test_forecaster_is_told_where_the_run_alone_would_be():
   def init(params, dtype):
     return jnp.zeros([])
 
-  def observe(gradients, history, motion, forecast):
+  def observe(gradients, history, motion, error):
     jax.debug.callback(
       lambda *m: seen.append([float(np.sum(x)) for x in m]),
       motion.steps,

@@ -182,13 +182,16 @@ def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
     x = optax.apply_updates(x, updates)
     return *optax_predict.fast_forward(tx, x, state), rejected
 
-  x = jnp.array([20.0, 33.0])
-  state, count = tx.init(x), 0
-  for _ in range(40):
-    x, state, rejected = step(x, state)
-    count += int(rejected)
+  count = 0
+  # Whether a run meets the jump in the middle of a window is chance.
+  for start in ([18.0, 28.0], [22.0, 38.0], [25.0, 23.0]):
+    x = jnp.array(start)
+    state = tx.init(x)
+    for _ in range(40):
+      x, state, rejected = step(x, state)
+      count += int(rejected)
+    assert float(loss(x)) < -0.09
   assert count > 0
-  assert float(loss(x)) < -0.09
 
 
 def test_only_where_the_horizon_says_so():

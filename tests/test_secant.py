@@ -142,7 +142,7 @@ def test_equals_dense_formulas(memory, directions, dtype):
         history=history,
         gradients=helpers.nested(g, dtype),
         motion=motion,
-        forecast=forecast,
+        error=jnp.linalg.norm(helpers.flat(forecast.gradients) - g),
       )
       last = x
 

@@ -15,6 +15,7 @@ LAYERS = [
   {"_base"},
   {"_sums"},
   {"_backtest", "_basis"},
+  {"_selection"},
   {"_pairs"},
   {"forecasters", "horizons"},
   {"_state"},

@@ -114,8 +114,8 @@ def holt(
     )
     return line, reach
 
-  def observe(gradients, history, motion, forecast):
-    del forecast
+  def observe(gradients, history, motion, error):
+    del error
     dtype = history.level_weight.dtype
     steps = jnp.maximum(motion.steps, 1).astype(dtype)
     one = jnp.ones_like(steps)

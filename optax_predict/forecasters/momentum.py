@@ -70,8 +70,8 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
     slots = tuple(_base.zeros(params, dtype) for _ in range(size))
     return MomentumHistory(jnp.zeros([], jnp.int32), slots)
 
-  def observe(gradients, history, motion, forecast):
-    del motion, forecast
+  def observe(gradients, history, motion, error):
+    del motion, error
     write = history.observed % size
 
     slots = tuple(

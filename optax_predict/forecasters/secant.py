@@ -209,23 +209,21 @@ def secant(
     expected_error = _backtest.expected_error(square, history)
     return _base.Forecast(forecast, jnp.where(is_safe, expected_error, jnp.inf))
 
-  def observe(gradients, history, motion, forecast):
+  def observe(gradients, history, motion, error):
     dx, length = motion.displacement, motion.distance
     is_pair = (history.has_gradient > 0) & (length > 0)
     per_length = jnp.where(is_pair, 1 / jnp.where(is_pair, length, 1), 0)
     change = _base.difference(gradients, history.last_gradient)
-    miss = _base.difference(forecast.gradients, gradients)
     found = _sums.inner_products(
       [
         (change, change),
         (dx, change),
         (gradients, gradients),
-        (miss, miss),
         *((x, change) for x in history.kept.basis),
       ]
     )
     # Trees are left as they are; what is kept of them has unit length.
-    sums = jnp.stack([projection(history, motion), found[4:]])
+    sums = jnp.stack([projection(history, motion), found[3:]])
     s_d, y_d = _pairs.products(history.kept, per_length * sums[0])
     s_y, y_y = _pairs.products(history.kept, per_length * sums[1])
     products = _backtest.Products(
@@ -237,7 +235,7 @@ def secant(
       d_y=per_length * (per_length * found[1]),
       square=per_length * (per_length * found[0]),
     )
-    norm, error = jnp.sqrt(found[2:4]) * per_length
+    norm, error = jnp.sqrt(found[2]) * per_length, error * per_length
     learnt = _backtest.learnt(products, norm, error, is_pair, damping, history)
     # Beside leaving out what overflows, this orders every read of the basis, the
     # forecast's too, before the write to it: XLA would copy it otherwise.
@@ -271,7 +269,9 @@ def secant(
       kept=kept,
       lengths=lengths,
       **grams._asdict(),
-      inverses=jax.vmap(lambda x: _inverse(grams.gram + jnp.diag(x)))(ridges),
+      inverses=jax.vmap(
+        lambda x: _backtest.inverse(grams.gram + jnp.diag(x), ridge)
+      )(ridges),
       **learnt._asdict(),
     )
 
@@ -283,19 +283,3 @@ def secant(
     needs_params=True,
     project=project,
   )
-
-
-def _inverse(matrix):
-  """Inverse of a small positive definite matrix, by sweeping its pivots.
-
-  The ridge keeps every pivot above zero. A plain loop compiles faster than a
-  library's inverse, and takes all candidates at once.
-  """
-
-  def sweep(k, a):
-    row, column, pivot = a[k], a[:, k], a[k, k]
-    a = a - jnp.outer(column, row / pivot)
-    a = a.at[k].set(row / pivot).at[:, k].set(column / pivot)
-    return a.at[k, k].set(-1 / pivot)
-
-  return -lax.fori_loop(0, matrix.shape[0], sweep, matrix)

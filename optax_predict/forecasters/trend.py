@@ -113,8 +113,8 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
       time_variance=jnp.zeros([], scalar),
     )
 
-  def observe(gradients, history, motion, forecast):
-    del forecast
+  def observe(gradients, history, motion, error):
+    del error
     steps = motion.steps.astype(history.weight.dtype)
     weight, mean_time, variance, gain = _add_time(history, decay, steps)
     one = jnp.ones_like(steps)

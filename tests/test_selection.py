@@ -1,0 +1,156 @@
+"""Which of many vectors stay, against a search of all choices in NumPy."""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_predict import _selection
+from tests import helpers
+
+SIZE = 30
+
+
+@jax.jit
+def step(basis, known, rows, i, say, pair):
+  """The i-th pair; ``rows`` are the coordinates of all."""
+  first, second = pair
+  inside = jnp.stack([jnp.stack([x @ v for x in basis]) for v in pair])
+  products = jnp.stack([first @ first, first @ second, second @ second])
+  yes = jnp.ones([], bool)
+  added = _selection.add(basis, known, pair, inside, products, yes)
+  rows = jnp.pad(rows, ((0, 0), (0, 2)))
+  rows = lax.dynamic_update_slice(rows, added.coordinates, (2 * i, 0))
+  by = _selection.reduce(say[:, None] * rows, added)
+  basis = _selection.reduced(basis, added, by, yes)
+  return basis, by.products, rows @ by.matrix, by.source
+
+
+def empty(r, pairs, dtype="float32"):
+  basis = (jnp.zeros(SIZE, dtype),) * r
+  return basis, jnp.zeros([r, r], dtype), jnp.zeros([2 * pairs, r], dtype)
+
+
+def fading(i, pairs):
+  """Weights of the rows of all pairs up to the i-th."""
+  age = 2 * i + 1 - np.arange(2 * pairs)
+  return np.where(age >= 0, 0.7 ** np.maximum(age, 0), 0.0)
+
+
+def cast(arrays, dtype="float32"):
+  return tuple(jnp.asarray(x, dtype) for x in arrays)
+
+
+def dense(rows, basis):
+  return np.asarray(rows, np.float64) @ np.stack(basis).astype(np.float64)
+
+
+def left_out(vectors, rows):
+  """What leaving each vector out would lose, and the rows it would leave."""
+  for i in range(len(vectors)):
+    others = np.delete(vectors, i, axis=0)
+    nearest = np.linalg.lstsq(others.T, vectors[i], rcond=None)[0]
+    miss = vectors[i] - nearest @ others
+    loss = np.sum(rows[:, i] ** 2) * (miss @ miss)
+    nearest = np.insert(nearest, i, 0.0)
+    changed = rows + np.outer(rows[:, i], nearest - np.eye(len(vectors))[i])
+    yield loss, changed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("r", [2, 5, 8])
+def test_what_is_left_out_is_the_least_and_written_as_the_nearest(r, dtype):
+  rng = np.random.default_rng(r)
+  with helpers.x64(dtype == "float64"):
+    basis, known, rows = empty(r, 12, dtype)
+    kept, coordinates = np.zeros([r, SIZE]), np.zeros([24, r])
+    for i in range(12):
+      pair = rng.normal(size=(2, SIZE)) * rng.uniform(0.1, 10, size=(2, 1))
+      say = fading(i, 12)
+      basis, known, rows, _ = step(
+        basis, known, rows, i, jnp.asarray(say, dtype), cast(pair, dtype)
+      )
+      lengths = np.linalg.norm(pair, axis=1, keepdims=True)
+      vectors = np.concatenate([kept, pair / lengths])
+      coordinates = np.pad(coordinates, ((0, 0), (0, 2)))
+      coordinates[2 * i : 2 * i + 2, r:] = np.diag(lengths[:, 0])
+      for _ in range(2):
+        found = list(left_out(vectors, say[:, None] * coordinates))
+        losses = [loss for loss, _ in found]
+        free = np.flatnonzero(~np.any(vectors, axis=1))
+        out = free[0] if free.size else np.argmin(losses)
+        coordinates = found[out][1] / np.where(say > 0, say, 1)[:, None]
+        coordinates[:, out] = coordinates[:, -1]
+        vectors[out] = vectors[-1]
+        coordinates, vectors = coordinates[:, :-1], vectors[:-1]
+      kept = vectors
+      helpers.assert_close(np.stack(basis), kept, dtype, 10)
+      helpers.assert_close(rows, coordinates, dtype, 100)
+      helpers.assert_close(known, kept @ kept.T, dtype, 10)
+
+
+def test_vectors_that_stay_are_not_written_again():
+  rng = np.random.default_rng(1)
+  basis, known, rows = empty(6, 10)
+  for i in range(10):
+    before = basis
+    say = jnp.asarray(fading(i, 10), jnp.float32)
+    basis, known, rows, source = step(
+      basis, known, rows, i, say, cast(rng.normal(size=(2, SIZE)))
+    )
+    stay = np.flatnonzero(np.asarray(source) < 6)
+    np.testing.assert_array_equal(np.asarray(source)[stay], stay)
+    assert len(stay) >= 4
+    for j in stay:
+      np.testing.assert_array_equal(basis[j], before[j])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_vectors_of_one_plane_lose_nothing(dtype):
+  """They are sums of any two of them, however many have come and gone."""
+  rng = np.random.default_rng(2)
+  plane = rng.normal(size=(2, SIZE))
+  with helpers.x64(dtype == "float64"):
+    basis, known, rows = empty(4, 15, dtype)
+    wanted = np.zeros([30, SIZE])
+    for i in range(15):
+      pair = rng.normal(size=(2, 2)) @ plane
+      wanted[2 * i : 2 * i + 2] = pair
+      basis, known, rows, _ = step(
+        basis, known, rows, i, jnp.ones(30, dtype), cast(pair, dtype)
+      )
+      helpers.assert_close(dense(rows, basis), wanted, dtype, 300)
+
+
+def test_nearly_equal_vectors_keep_what_they_differ_by():
+  """Moves down one valley: each is the last but for a hundredth."""
+  rng = np.random.default_rng(3)
+  basis, known, rows = empty(8, 20)
+  along, *across = np.linalg.qr(rng.normal(size=(SIZE, 4)))[0].T
+  wanted = along + 1e-2 * rng.normal(size=(40, 3)) @ across
+  for i in range(20):
+    pair = cast(wanted[2 * i : 2 * i + 2])
+    say = jnp.asarray(fading(i, 20), jnp.float32)
+    basis, known, rows, _ = step(basis, known, rows, i, say, pair)
+  errors = np.linalg.norm(dense(rows, basis) - wanted, axis=1)
+  # What stays is exact; the rest is as near as float32 tells vectors apart.
+  assert np.all(errors[-8:] < 1e-6)
+  assert np.all(errors[-20:] < 1e-3)
+
+
+@pytest.mark.parametrize("none", [0, 1])
+def test_a_vector_of_no_length_takes_no_place(none):
+  """A gradient that did not change; the move to it is kept."""
+  rng = np.random.default_rng(4)
+  basis, known, rows = empty(6, 5)
+  for i in range(5):
+    pair = rng.normal(size=(2, SIZE))
+    pair[none] = 0
+    basis, known, rows, _ = step(
+      basis, known, rows, i, jnp.ones(10), cast(pair)
+    )
+    assert np.count_nonzero(np.diag(known)) == i + 1
+    found = dense(rows[2 * i : 2 * i + 2], basis)
+    np.testing.assert_allclose(found, pair, atol=1e-5)
+  helpers.assert_finite((basis, known, rows))
