@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _base
@@ -72,10 +73,15 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
 
   def observe(gradients, history, motion, error):
     del motion, error
-    write = history.observed % size
-
+    oldest = history.observed % size
+    # A cond and no choice of elements: the others are not written anew.
     slots = tuple(
-      _base.where(write == i, gradients, slot)
+      lax.cond(
+        oldest == i,
+        lambda slot: _base.cast_like(gradients, slot),
+        lambda slot: slot,
+        slot,
+      )
       for i, slot in enumerate(history.slots)
     )
     return MomentumHistory(_next_count(history.observed, size), slots)

@@ -96,8 +96,9 @@ def secant(
   memory spans the motion.
 
   Pairs have much in common: a run goes down the same valley for long. They are
-  kept as coordinates in r orthonormal directions, those in which the pairs of
-  late are largest together. Nothing is lost with r = 2 m, and with r = m little.
+  kept as sums of r moves and changes among them, those without which least would
+  be lost of the pairs of late; in half precision of r orthonormal directions.
+  Nothing is lost with r = 2 m, and with r = m little.
 
   Memory: r + 1 parameter-sized buffers, and one for the parameters at the last
   true gradient. A predicted step reads 2 r + 5 of them.
