@@ -15,7 +15,6 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from optax_predict import _backtest
 from optax_predict import _base
 
 # What of a unit vector lies outside the span of others is known to the root of so
@@ -113,9 +112,10 @@ def reduce(rows: jax.Array, addition: Addition) -> Reduction:
   source = jnp.arange(len(products))
   matrix = jnp.eye(len(products), dtype=products.dtype)
   for _ in range(2):
-    without, kept = _without_one(rows @ matrix, products, addition.least)
+    without, products, kept = _without_one(
+      rows @ matrix, products, addition.least
+    )
     matrix, source = matrix @ without, source[kept]
-    products = products[kept][:, kept]
   return Reduction(matrix, products, source)
 
 
@@ -142,18 +142,25 @@ def reduced(
 
 
 def _without_one(rows, products, least):
-  """A matrix that leaves one vector out, and which stay, in their places.
+  """A matrix that leaves one vector out, the others' products, and which they are.
 
   The last takes the place of the one that is left out.
   """
   size = len(products)
   index = jnp.arange(size)
   is_there = jnp.diagonal(products) > 0
-  ridge = jnp.where(is_there, least, 1)
-  inverse = _backtest.inverse(products + jnp.diag(ridge), least)
+  free = jnp.diag((~is_there).astype(products.dtype))
+  values, vectors = jnp.linalg.eigh(products + free)
+  # Of vectors that are nearly equal, what sums over them are off by leaves some
+  # below zero: an inverse by elimination would be anything.
+  values = jnp.maximum(values, 0)
+  inverse = (vectors / (values + least)) @ vectors.T
+  products = (vectors * values) @ vectors.T
+  products = jnp.where(is_there[:, None] & is_there, products, 0)
   loss = jnp.sum(rows**2, axis=0) / jnp.diagonal(inverse)
   out = jnp.argmin(jnp.where(is_there, loss, -1))
-  nearest = jnp.where(index == out, 0, -inverse[out] / inverse[out, out])
+  nearest = -inverse[out] / inverse[out, out]
+  nearest = jnp.where(is_there & (index != out), nearest, 0)
   matrix = jnp.eye(size, dtype=products.dtype).at[out].set(nearest)
   kept = index.at[out].set(size - 1)[:-1]
-  return matrix[:, kept], kept
+  return matrix[:, kept], products[kept][:, kept], kept

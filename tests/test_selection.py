@@ -139,6 +139,24 @@ def test_nearly_equal_vectors_keep_what_they_differ_by():
   assert np.all(errors[-20:] < 1e-3)
 
 
+def test_sums_that_are_off_by_more_than_vectors_differ_do_no_harm():
+  """A run at a steady pace, where a million numbers are summed up."""
+  rng = np.random.default_rng(5)
+  basis, known, rows = empty(8, 20)
+  unit = np.linalg.qr(rng.normal(size=(SIZE, 1)))[0][:, 0]
+  for i in range(20):
+    # As symmetric as they are in use: each sum is kept once.
+    noise = 3e-5 * rng.normal(size=(8, 8)) * (np.asarray(known) > 0)
+    known = known + jnp.asarray(np.tril(noise, -1) + np.tril(noise, -1).T)
+    pair = cast(unit + 1e-6 * rng.normal(size=(2, SIZE)))
+    say = jnp.asarray(fading(i, 20), jnp.float32)
+    basis, known, rows, _ = step(basis, known, rows, i, say, pair)
+    helpers.assert_finite((basis, known, rows))
+  assert np.max(np.abs(rows)) < 10
+  errors = np.linalg.norm(dense(rows, basis) - unit, axis=1)
+  assert np.all(errors < 0.03)
+
+
 @pytest.mark.parametrize("none", [0, 1])
 def test_a_vector_of_no_length_takes_no_place(none):
   """A gradient that did not change; the move to it is kept."""

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from optax_predict import _base
@@ -73,15 +72,10 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
 
   def observe(gradients, history, motion, error):
     del motion, error
-    oldest = history.observed % size
-    # A cond and no choice of elements: the others are not written anew.
+    write = history.observed % size
+
     slots = tuple(
-      lax.cond(
-        oldest == i,
-        lambda slot: _base.cast_like(gradients, slot),
-        lambda slot: slot,
-        slot,
-      )
+      _base.where(write == i, gradients, slot)
       for i, slot in enumerate(history.slots)
     )
     return MomentumHistory(_next_count(history.observed, size), slots)
