@@ -83,7 +83,7 @@ def add(
   is_there = lengths > 0
   scales = jnp.where(is_there, 1 / jnp.where(is_there, lengths, 1), 0)
   cosine = products[1] * scales[0] * scales[1]
-  # Sums of squares and a division: the square of a unit vector, but for rounding.
+  # With itself, a unit vector: no sum is needed for that.
   own = jnp.diag(is_there.astype(lengths.dtype)).at[[0, 1], [1, 0]].set(cosine)
   beside = scales[:, None] * overlap
   return Addition(
