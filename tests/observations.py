@@ -28,7 +28,7 @@ def histories(forecaster, gradients, gaps=GAPS, dtype=None):
     moved = motion(gap)
     forecast = forecaster.predict(history, moved)
     miss = jax.tree.map(jnp.subtract, forecast.gradients, gradient)
-    error = optax.global_norm(miss)
+    error = optax.tree.norm(miss)
     history = forecaster.observe(gradient, history, moved, error)
     return history, history
 
