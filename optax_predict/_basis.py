@@ -207,7 +207,7 @@ def reduced(
   # What has no meaning any more, after a basis was given up, is not added to.
   keep = jnp.diagonal(addition.products)[:r]
   sums = by.reflections[:, r:] @ addition.weights
-  sums = (sums.at[:, :r].add(by.reflections[:, :r])).at[:, :r].multiply(keep)
+  sums = sums.at[:, :r].add(by.reflections[:, :r]).at[:, :r].multiply(keep)
   # e_i - u_i (u . E) - v_i ((v . E) - (u . v) (u . E)), E the directions.
   on_first = v[:r] * (u @ v) - u[:r]
   on_second = -v[:r]

@@ -109,7 +109,7 @@ def put(
   """
   is_pair = jnp.any(write)
   way = _basis if _is_coarse(pairs.basis) else _selection
-  keep = jnp.where(is_pair, 1 - pairs.is_worn, 1).astype(scale.dtype)
+  keep = (1 - pairs.is_worn).astype(scale.dtype)
   known = keep * pairs.products
   addition = way.add(pairs.basis, known, pair, sums, products, is_pair)
   s, y = (

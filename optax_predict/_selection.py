@@ -134,10 +134,11 @@ def reduced(
 
     return write
 
-  new = jnp.where(is_used, by.source - len(basis), -1)
+  # Below 0, which a switch takes for 0, where the vector stays.
+  branch = jnp.where(is_used, by.source - len(basis) + 1, 0)
   return tuple(
-    lax.switch(jnp.maximum(n + 1, 0), [lambda x: x, put(0), put(1)], x)
-    for x, n in zip(basis, new, strict=True)
+    lax.switch(n, [lambda x: x, put(0), put(1)], x)
+    for x, n in zip(basis, branch, strict=True)
   )
 
 

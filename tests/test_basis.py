@@ -1,15 +1,14 @@
 """Many vectors in few orthonormal directions, against eigenvectors in NumPy."""
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import optax_predict
 from optax_predict import _basis
-from optax_predict import _sums
 from tests import helpers
+from tests import pairs
 
 SIZE = 40
 
@@ -25,28 +24,14 @@ def joined(tree):
   return np.concatenate(leaves)
 
 
-@jax.jit
-def step(basis, known, rows, i, say, pair):
-  """The i-th pair; ``rows`` are the coordinates of all."""
-  inside = jnp.stack(
-    [_sums.inner_products([(x, v) for x in basis]) for v in pair]
-  )
-  first, second = pair
-  products = _sums.inner_products(
-    [(first, first), (first, second), (second, second)]
-  )
-  yes = jnp.ones([], bool)
-  added = _basis.add(basis, known, pair, inside, products, yes)
-  rows = jnp.pad(rows, ((0, 0), (0, 2)))
-  rows = lax.dynamic_update_slice(rows, added.coordinates, (2 * i, 0))
-  by = _basis.reduce(say[:, None] * rows, added)
-  basis = _basis.reduced(basis, added, by, yes)
-  return basis, by.products, rows @ by.matrix, added.is_worn
+def step(*given):
+  basis, known, rows, added, _ = pairs.step(_basis, *given)
+  return basis, known, rows, added.is_worn
 
 
-def empty(r, pairs, dtype="float32"):
+def empty(r, count, dtype="float32"):
   basis = tuple(split(np.zeros(SIZE), dtype) for _ in range(r))
-  return basis, jnp.zeros([r, r], dtype), jnp.zeros([2 * pairs, r], dtype)
+  return basis, jnp.zeros([r, r], dtype), jnp.zeros([2 * count, r], dtype)
 
 
 def stream(seed, length):

@@ -1,40 +1,29 @@
 """Which of many vectors stay, against a search of all choices in NumPy."""
 
-import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from optax_predict import _selection
 from tests import helpers
+from tests import pairs
 
 SIZE = 30
 
 
-@jax.jit
-def step(basis, known, rows, i, say, pair):
-  """The i-th pair; ``rows`` are the coordinates of all."""
-  first, second = pair
-  inside = jnp.stack([jnp.stack([x @ v for x in basis]) for v in pair])
-  products = jnp.stack([first @ first, first @ second, second @ second])
-  yes = jnp.ones([], bool)
-  added = _selection.add(basis, known, pair, inside, products, yes)
-  rows = jnp.pad(rows, ((0, 0), (0, 2)))
-  rows = lax.dynamic_update_slice(rows, added.coordinates, (2 * i, 0))
-  by = _selection.reduce(say[:, None] * rows, added)
-  basis = _selection.reduced(basis, added, by, yes)
-  return basis, by.products, rows @ by.matrix, by.source
+def step(*given):
+  basis, known, rows, _, by = pairs.step(_selection, *given)
+  return basis, known, rows, by.source
 
 
-def empty(r, pairs, dtype="float32"):
+def empty(r, count, dtype="float32"):
   basis = (jnp.zeros(SIZE, dtype),) * r
-  return basis, jnp.zeros([r, r], dtype), jnp.zeros([2 * pairs, r], dtype)
+  return basis, jnp.zeros([r, r], dtype), jnp.zeros([2 * count, r], dtype)
 
 
-def fading(i, pairs):
+def fading(i, count):
   """Weights of the rows of all pairs up to the i-th."""
-  age = 2 * i + 1 - np.arange(2 * pairs)
+  age = 2 * i + 1 - np.arange(2 * count)
   return np.where(age >= 0, 0.7 ** np.maximum(age, 0), 0.0)
 
 
