@@ -43,6 +43,7 @@ class Products(NamedTuple):
 
   Attributes:
     s_d: ``[m]``, s_j . d.
+    k_d: ``[m]``, the ``features`` of d.
     y_d: ``[m]``, y_j . d.
     s_y: ``[m]``, s_j . y.
     y_y: ``[m]``, y_j . y.
@@ -52,6 +53,7 @@ class Products(NamedTuple):
   """
 
   s_d: jax.Array
+  k_d: jax.Array
   y_d: jax.Array
   s_y: jax.Array
   y_y: jax.Array
@@ -107,18 +109,49 @@ def ages(pairs, memory):
   return (pairs - 1 - jnp.arange(memory)) % memory
 
 
-def ridges(staleness, ridge, age, lengths, gram):
+class Moves(NamedTuple):
+  """Where the moves were made: their middles m_j, from the last true gradient.
+
+  Attributes:
+    middles: ``[m, m]``, row j is m_j as a sum of the s_i, over the square of the
+      largest |m_j|.
+    squares: ``[m]``, of |m_j| over the length of the last move.
+    kernel: ``[m, m]``, the inner products K of the moves and of what a curvature
+      that changes adds to them.
+  """
+
+  middles: jax.Array
+  squares: jax.Array
+  kernel: jax.Array
+
+
+def moves(cubic, age, lengths, gram):
+  """Where the moves were made; ``cubic`` is that of :func:`forecasters.secant`."""
+  longest = jnp.max(lengths)
+  newest = jnp.max(jnp.where(age == 0, lengths, 0))
+  relative = lengths / _divisor(longest)
+  since = jnp.where(age[None, :] < age[:, None], relative[None, :], 0)
+  since = jnp.where(relative[:, None] > 0, since, 0) + jnp.diag(relative) / 2
+  squares = jnp.sum((since @ gram) * since, 1)
+  farthest = _divisor(jnp.sqrt(jnp.max(squares)))
+  middles = -since / farthest
+  along = middles @ gram
+  change = (along @ middles.T) * gram + along * along.T
+  return Moves(
+    middles=jnp.nan_to_num(middles / _divisor(farthest * longest)),
+    squares=squares * (longest / _divisor(newest)) ** 2,
+    kernel=gram + cubic * change,
+  )
+
+
+def ridges(staleness, ridge, moves):
   """The ridge of every pair, for each candidate, ``[n, m]``.
 
-  The curvature that a pair has seen is that of the middle of its move. How far
-  that is from where the run is now follows from the moves since.
+  The curvature that a pair has seen is that of the middle of its move.
   """
-  newest = jnp.max(jnp.where(age == 0, lengths, 0))
-  lengths = lengths / jnp.maximum(newest, tiny(newest))
-  since = jnp.where(age[None, :] < age[:, None], lengths[None, :], 0)
-  since += jnp.diag(lengths) / 2
-  square = jnp.nan_to_num(jnp.sum((since @ gram) * since, 1), nan=_FARTHEST)
-  return ridge + staleness[:, None] * jnp.clip(square, 0, _FARTHEST)
+  squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)
+  doubt = ridge + staleness[:, None] * jnp.clip(squares, 0, _FARTHEST)
+  return doubt * _divisor(jnp.diagonal(moves.kernel))
 
 
 def stiffness(fit, damping, history):
@@ -135,9 +168,28 @@ def stiffness(fit, damping, history):
   return jnp.clip(fitted, 0, largest)
 
 
-def solve(inverse, s_d, y_d, history):
-  """Coefficients c, and the weights t of the symmetric term S^T t."""
-  c = inverse @ s_d
+def features(s_d, length, cubic, history):
+  """Inner products with a displacement, in the sense of the kernel, ``[m]``.
+
+  Args:
+    s_d: those of the s_j with the displacement over ``length``.
+    length: a real scalar.
+    cubic: of :func:`forecasters.secant`.
+    history: whose ``middles`` are seen.
+  """
+  return s_d * (1 + cubic * length * (history.middles @ s_d))
+
+
+def solve(inverse, k_d, y_d, history):
+  """Coefficients c, and the weights t of the symmetric term S^T t.
+
+  Args:
+    inverse: M, of one candidate.
+    k_d: ``features`` of a displacement.
+    y_d: its inner products with the y_j.
+    history: the pairs.
+  """
+  c = inverse @ k_d
   return c, inverse @ (y_d - history.cross @ c)
 
 
@@ -202,7 +254,7 @@ def learnt(products, norm, error, is_pair, damping, history):
   """
 
   def candidate(inverse, past):
-    c, t = solve(inverse, products.s_d, products.y_d, history)
+    c, t = solve(inverse, products.k_d, products.y_d, history)
     tried = weights(c, t, past, damping, history)
     return _error(tried, products, history), _fit(c, t, products, history)
 
@@ -229,6 +281,11 @@ def learnt(products, norm, error, is_pair, damping, history):
 def _unexplained(squared_remainder, history):
   """L |r|: the gradient's change if all of r met the largest curvature."""
   return largest_curvature(history) * jnp.sqrt(squared_remainder)
+
+
+def _divisor(x):
+  """What can be divided by: 1 for what is not above 0."""
+  return jnp.where(x > 0, x, 1)
 
 
 def _mean(old, new, is_known):

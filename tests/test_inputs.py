@@ -32,6 +32,7 @@ from optax_predict import horizons
       lambda: forecasters.secant(damping=-1.0),
       r"damping must be in \[0, inf\]",
     ),
+    (lambda: forecasters.secant(cubic=-0.1), r"cubic must be in \[0, inf\]"),
     (lambda: forecasters.secant(ridge=0.0), r"ridge must be in \(0, inf\)"),
     (lambda: forecasters.secant(staleness=[-0.5]), "staleness must be in"),
     (

@@ -270,7 +270,7 @@ def test_scan_and_single_calls_are_the_same_run(name):
 
 
 SPANNING = optax_predict.gradient_predictor(
-  optax_predict.forecasters.secant(3, ridge=1e-5, staleness=[0.0]),
+  optax_predict.forecasters.secant(3, ridge=1e-5, staleness=[0.0], cubic=0.0),
   optax_predict.horizons.fixed(1, min_correlation=-1.0),
 )
 

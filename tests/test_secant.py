@@ -12,11 +12,11 @@ from tests import helpers
 class DenseSecant:
   """The formulas of the docstring on whole vectors, nothing incremental."""
 
-  STALENESS = (1e-4, 1e-3, 1e-2, 1e-1)
+  STALENESS = (1e-3, 1e-2, 1e-1, 1.0)
 
   def __init__(self, memory):
     self.memory, self.damping = memory, 0.6
-    self.ridge = 1e-5
+    self.ridge, self.cubic = 1e-5, 0.5
     self.points, self.gradients = [], []
     self.errors = np.zeros(2)
     self.scores = np.zeros(len(self.STALENESS))
@@ -32,12 +32,21 @@ class DenseSecant:
   def model(self, candidate, x):
     """The forecast without gamma r, r, and L."""
     s, y, lengths = self.pairs()
-    middles = np.diff(self.points, axis=0) / 2 + self.points[:-1]
-    far = np.linalg.norm(middles[-self.memory :] - self.points[-1], axis=1)
-    ridge = self.ridge + self.STALENESS[candidate] * (far / lengths[-1]) ** 2
-    inverse = np.linalg.inv(s @ s.T + np.diag(ridge))
+    places = np.array(self.points[-1 - self.memory :]) - self.points[-1]
+    far = np.linalg.norm((places[1:] + places[:-1]) / 2, axis=1)
+    # What second derivatives make of a place: all products of its coordinates.
+    weight = np.sqrt(self.cubic / 2) / far.max()
+
+    def lift(place):
+      return np.append(place, weight * np.outer(place, place))
+
+    lifted = np.diff([lift(place) for place in places], axis=0)
+    lifted /= lengths[:, None]
+    kernel = lifted @ lifted.T
+    doubt = self.ridge + self.STALENESS[candidate] * (far / lengths[-1]) ** 2
+    inverse = np.linalg.inv(kernel + np.diag(doubt * np.diag(kernel)))
     d = x - self.points[-1]
-    c = inverse @ s @ d
+    c = inverse @ lifted @ lift(d)
     r = d - s.T @ c
     largest = np.linalg.norm(y, axis=1).max()
     symmetric = s.T @ inverse @ (y @ r)
@@ -152,7 +161,9 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
   rng = np.random.default_rng(0)
   matrix = rng.normal(size=(3, 3))
   hessian = matrix @ matrix.T + np.eye(3)
-  forecaster = optax_predict.forecasters.secant(3, ridge=1e-6, staleness=[0.0])
+  forecaster = optax_predict.forecasters.secant(
+    3, ridge=1e-6, staleness=[0.0], cubic=0.0
+  )
   predictor = optax_predict.gradient_predictor(
     forecaster, optax_predict.horizons.fixed(1, -1.0)
   )
@@ -167,6 +178,30 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
   forecast, _ = predictor.predict_gradient(state, jnp.asarray(x, jnp.float32))
   # What is left is the ridge and float32.
   helpers.assert_close(forecast, hessian @ x + 1, scale=1e4)
+
+
+def test_quadratic_gradient_is_exact_once_the_memory_spans_the_products():
+  """Two moves and three products of two parameters: five pairs know them all."""
+  rng = np.random.default_rng(0)
+  third = rng.normal(size=(2, 2, 2))
+
+  def gradient(x):
+    return 1 + x @ np.array([[2.0, 1.0], [1.0, 3.0]]) + x @ third @ x
+
+  with helpers.x64(True):
+    forecaster = optax_predict.forecasters.secant(
+      5, directions=10, ridge=1e-9, staleness=[0.0], cubic=1.0
+    )
+    predictor = optax_predict.gradient_predictor(
+      forecaster, optax_predict.horizons.fixed(1, -1.0)
+    )
+    state = predictor.init(jnp.zeros(2))
+    record = jax.jit(predictor.record_gradient)
+    for x in rng.normal(size=(6, 2)):
+      state = record(jnp.asarray(gradient(x)), state, jnp.asarray(x))
+    x = rng.normal(size=2)
+    forecast, _ = predictor.predict_gradient(state, jnp.asarray(x))
+  np.testing.assert_allclose(forecast, gradient(x), rtol=1e-5)
 
 
 def test_parameters_that_do_not_move_add_no_pair():

@@ -28,7 +28,9 @@ class SecantHistory(NamedTuple):
     gram: ``[m, m]``, s_i . s_j.
     cross: ``[m, m]``, y_i . s_j.
     change_gram: ``[m, m]``, y_i . y_j.
-    inverses: ``[n, m, m]``, of the Gram matrix plus each candidate's ridge.
+    middles: ``[m, m]``, row j the middle of a move seen from the last true
+      gradient, as a sum of the s_i, over the square of the largest such distance.
+    inverses: ``[n, m, m]``, of the kernel plus each candidate's ridge.
     fits: ``[n, 2]``, running sums that the stiffness follows from.
     scores: ``[n]``, running means of the candidates' relative errors.
     errors: ``[2]``, running means of the forecasts' errors and of what the
@@ -43,6 +45,7 @@ class SecantHistory(NamedTuple):
   gram: jax.Array
   cross: jax.Array
   change_gram: jax.Array
+  middles: jax.Array
   inverses: jax.Array
   fits: jax.Array
   scores: jax.Array
@@ -53,7 +56,8 @@ def secant(
   memory: int = 10,
   *,
   directions: int | None = None,
-  staleness: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
+  staleness: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
+  cubic: float = 0.5,
   damping: float = 0.6,
   ridge: float = 1e-5,
 ) -> _base.Forecaster:
@@ -66,24 +70,36 @@ def secant(
 
   .. math::
 
-    c &= M S d, \quad M = (S S^T + \mathrm{diag}(\lambda))^{-1}, \quad
+    c &= M k, \quad M = (K + \mathrm{diag}(\lambda_j K_{jj}))^{-1}, \quad
       r = d - S^T c \\
     \hat g &= g + Y^T c + S^T M Y r + \gamma r
 
-  :math:`Y^T c` is the multisecant model of the Hessian; :math:`S^T M Y r` makes
-  that model symmetric; :math:`\gamma r` stands for the curvature across the span
-  that nothing is known of. :math:`\gamma` is what would have fitted the last
-  forecasts best, from 0 to :math:`L = \max_j |y_j|`.
+  :math:`Y^T c` is what the gradient did along the moves that d is made of;
+  :math:`S^T M Y r` makes that model symmetric; :math:`\gamma r` stands for the
+  curvature across the span that nothing is known of. :math:`\gamma` is what would
+  have fitted the last forecasts best, from 0 to :math:`L = \max_j |y_j|`.
 
-  A pair tells of the curvature where it was taken, which is less and less the
-  curvature here. Its ridge is that doubt:
+  The Hessian is taken to change evenly from place to place: the model is the
+  least one of a gradient with first and second derivatives that agrees with the
+  pairs. With :math:`m_j` the middle of a move, seen from the last true gradient,
+  :math:`\rho` the largest :math:`|m_j|`, and :math:`\theta` = ``cubic``,
 
   .. math::
 
-    \lambda_j = \lambda + \sigma \, (D_j / D)^2
+    k_j &= s_j \cdot d \; (1 + \theta \, m_j \cdot d / \rho^2) \\
+    K_{ij} &= s_i \cdot s_j + \theta \, (m_i \cdot m_j \; s_i \cdot s_j +
+      m_i \cdot s_j \; s_i \cdot m_j) / \rho^2
 
-  with :math:`D_j` the distance of the middle of that move from the last true
-  gradient and :math:`D` the length of the last move. How fast a pair goes stale,
+  With ``cubic=0`` it has one Hessian: :math:`K = S S^T` and :math:`k = S d`.
+
+  What is left is that a pair tells of the curvature where it was taken, which is
+  less and less the curvature here. Its ridge is that doubt:
+
+  .. math::
+
+    \lambda_j = \lambda + \sigma \, (|m_j| / D)^2
+
+  with :math:`D` the length of the last move. How fast a pair goes stale,
   :math:`\sigma`, differs from problem to problem. Each value in ``staleness`` is
   a candidate; every true gradient tells what each of them would have predicted,
   which takes no pass over the history, and the one that was best of late makes
@@ -93,7 +109,8 @@ def secant(
   errors: a horizon may end a window where the parameters leave the span.
 
   The forecast is exact, but for the ridge, for an affine gradient once the
-  memory spans the motion.
+  memory spans the motion with ``cubic=0``, and for a quadratic one once it spans
+  the motion and its products with itself.
 
   Pairs have much in common: a run goes down the same valley for long. They are
   kept as sums of r moves and changes among them, those without which least would
@@ -108,6 +125,8 @@ def secant(
     directions: r, parameter-sized buffers to keep them in, at least 1; ``None``
       for as many as pairs, and never more than the 2 m that there can be.
     staleness: values of :math:`\sigma` to choose from, each 0 or more.
+    cubic: :math:`\theta`, how much the Hessian may change over the distance of
+      the farthest move, relative to itself; 0 or more.
     damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
       more.
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
@@ -124,6 +143,10 @@ def secant(
     >>> tx = optax_predict.predict_gradients(forecaster)
 
   References:
+    Schnabel and Frank, `Tensor methods for nonlinear equations
+    <https://doi.org/10.1137/0721054>`_, 1984, for second derivatives from past
+    points.
+
     Fang and Saad, `Two classes of multisecant methods for nonlinear
     acceleration <https://doi.org/10.1002/nla.617>`_, 2009.
 
@@ -137,6 +160,7 @@ def secant(
     raise ValueError("staleness must hold at least one value, got none.")
   for value in candidates:
     _checks.check_number("staleness", value, 0.0)
+  _checks.check_number("cubic", cubic, 0.0)
   _checks.check_number("damping", damping, 0.0)
   _checks.check_number("ridge", ridge, 0.0, closed=False)
   n = len(candidates)
@@ -158,6 +182,7 @@ def secant(
       gram=numbers(m, m),
       cross=numbers(m, m),
       change_gram=numbers(m, m),
+      middles=numbers(m, m),
       inverses=numbers(n, m, m),
       fits=numbers(n, 2),
       scores=numbers(n),
@@ -178,7 +203,8 @@ def secant(
   def predict(history, motion):
     s_d, y_d = _pairs.products(history.kept, projection(history, motion))
     best = jnp.argmin(history.scores)
-    c, t = _backtest.solve(history.inverses[best], s_d, y_d, history)
+    k_d = _backtest.features(s_d, 1, cubic, history)
+    c, t = _backtest.solve(history.inverses[best], k_d, y_d, history)
     chosen = _backtest.weights(c, t, history.fits[best], damping, history)
     square = _backtest.squared_remainder(c, s_d, motion.distance**2, history)
     # No element of the forecast is larger than this sum of norms.
@@ -229,6 +255,7 @@ def secant(
     s_y, y_y = _pairs.products(history.kept, per_length * sums[1])
     products = _backtest.Products(
       s_d=s_d,
+      k_d=_backtest.features(s_d, length, cubic, history),
       y_d=y_d,
       s_y=s_y,
       y_y=y_y,
@@ -256,12 +283,9 @@ def secant(
       age,
     )
     grams = _pairs.grams(kept)
+    moves = _backtest.moves(cubic, age, lengths, grams.gram)
     ridges = _backtest.ridges(
-      jnp.array(candidates, lengths.dtype),
-      ridge,
-      age,
-      lengths,
-      grams.gram,
+      jnp.array(candidates, lengths.dtype), ridge, moves
     )
     return SecantHistory(
       pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
@@ -270,8 +294,9 @@ def secant(
       kept=kept,
       lengths=lengths,
       **grams._asdict(),
+      middles=moves.middles,
       inverses=jax.vmap(
-        lambda x: _backtest.inverse(grams.gram + jnp.diag(x), ridge)
+        lambda x: _backtest.inverse(moves.kernel + jnp.diag(x), ridge)
       )(ridges),
       **learnt._asdict(),
     )
