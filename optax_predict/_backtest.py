@@ -114,7 +114,7 @@ class Moves(NamedTuple):
 
   Attributes:
     middles: ``[m, m]``, row j is m_j as a sum of the s_i, over the square of the
-      largest |m_j|.
+      distance at which the farthest move began.
     squares: ``[m]``, of |m_j| over the length of the last move.
     kernel: ``[m, m]``, the inner products K of the moves and of what a curvature
       that changes adds to them.
@@ -131,15 +131,16 @@ def moves(cubic, age, lengths, gram):
   newest = jnp.max(jnp.where(age == 0, lengths, 0))
   relative = lengths / _divisor(longest)
   since = jnp.where(age[None, :] < age[:, None], relative[None, :], 0)
-  since = jnp.where(relative[:, None] > 0, since, 0) + jnp.diag(relative) / 2
-  squares = jnp.sum((since @ gram) * since, 1)
-  farthest = _divisor(jnp.sqrt(jnp.max(squares)))
-  middles = -since / farthest
+  since = jnp.where(relative[:, None] > 0, since, 0)
+  starts = since + jnp.diag(relative)
+  farthest = _divisor(jnp.sqrt(jnp.max(jnp.sum((starts @ gram) * starts, 1))))
+  middles = -(since + jnp.diag(relative) / 2) / farthest
   along = middles @ gram
-  change = (along @ middles.T) * gram + along * along.T
+  among = along @ middles.T
+  change = among * gram + along * along.T
   return Moves(
     middles=jnp.nan_to_num(middles / _divisor(farthest * longest)),
-    squares=squares * (longest / _divisor(newest)) ** 2,
+    squares=jnp.diagonal(among) * (farthest * longest / _divisor(newest)) ** 2,
     kernel=gram + cubic * change,
   )
 

@@ -35,7 +35,7 @@ class DenseSecant:
     places = np.array(self.points[-1 - self.memory :]) - self.points[-1]
     far = np.linalg.norm((places[1:] + places[:-1]) / 2, axis=1)
     # What second derivatives make of a place: all products of its coordinates.
-    weight = np.sqrt(self.cubic / 2) / far.max()
+    weight = np.sqrt(self.cubic / 2) / np.linalg.norm(places, axis=1).max()
 
     def lift(place):
       return np.append(place, weight * np.outer(place, place))

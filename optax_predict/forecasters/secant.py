@@ -29,7 +29,8 @@ class SecantHistory(NamedTuple):
     cross: ``[m, m]``, y_i . s_j.
     change_gram: ``[m, m]``, y_i . y_j.
     middles: ``[m, m]``, row j the middle of a move seen from the last true
-      gradient, as a sum of the s_i, over the square of the largest such distance.
+      gradient, as a sum of the s_i, over the square of the distance at which the
+      farthest move began.
     inverses: ``[n, m, m]``, of the kernel plus each candidate's ridge.
     fits: ``[n, 2]``, running sums that the stiffness follows from.
     scores: ``[n]``, running means of the candidates' relative errors.
@@ -82,7 +83,8 @@ def secant(
   The Hessian is taken to change evenly from place to place: the model is the
   least one of a gradient with first and second derivatives that agrees with the
   pairs. With :math:`m_j` the middle of a move, seen from the last true gradient,
-  :math:`\rho` the largest :math:`|m_j|`, and :math:`\theta` = ``cubic``,
+  :math:`\rho` the distance at which the farthest of them began, and
+  :math:`\theta` = ``cubic``,
 
   .. math::
 
@@ -125,8 +127,8 @@ def secant(
     directions: r, parameter-sized buffers to keep them in, at least 1; ``None``
       for as many as pairs, and never more than the 2 m that there can be.
     staleness: values of :math:`\sigma` to choose from, each 0 or more.
-    cubic: :math:`\theta`, how much the Hessian may change over the distance of
-      the farthest move, relative to itself; 0 or more.
+    cubic: :math:`\theta`, how much the Hessian may change over the way of all
+      moves, relative to itself; 0 or more.
     damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
       more.
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
