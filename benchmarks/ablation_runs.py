@@ -76,7 +76,8 @@ SETTINGS: dict[str, comparing.Predict] = {
     _secant,
     memory=(2, 5, 20),
     damping=(0.0,),
-    staleness=((1e-3,),),
+    staleness=((1e-2,),),
+    cubic=(0.0, 0.2, 1.0),
     directions=(4, 6, 20),
   ),
   "bfloat16 history": lambda: optax_predict.predict_gradients(

@@ -10,6 +10,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
   "momentum5": optax_predict.forecasters.momentum(0.5, history_size=5),

@@ -10,6 +10,8 @@ from optax_predict import forecasters
 from optax_predict import horizons
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def predict(forecaster=None, horizon=None, **options):
   forecaster = forecasters.secant(2) if forecaster is None else forecaster

@@ -10,6 +10,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Everything that takes plain gradients, with a rate that suits the problem.
 OPTIMIZERS = {
   "adabelief": lambda: optax.adabelief(0.05),

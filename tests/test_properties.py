@@ -13,6 +13,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum(),
   "secant": optax_predict.forecasters.secant(2, directions=3),
@@ -28,16 +30,6 @@ def few(examples):
     database=None,
     phases=[hypothesis.Phase.generate],
   )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_compilation():
-  """Every tree is a program of its own that runs once."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, True)
-  yield
-  jax.config.update(name, before)
 
 
 def shapes():

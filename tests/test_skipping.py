@@ -9,6 +9,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WEIGHTS = jnp.array([1.0, 0.3, 0.1, 0.03])
 
 

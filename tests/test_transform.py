@@ -11,6 +11,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FORECASTERS = {
   "momentum": optax_predict.forecasters.momentum,
   "secant": functools.partial(optax_predict.forecasters.secant, memory=3),

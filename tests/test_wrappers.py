@@ -21,6 +21,8 @@ from tests import helpers
 from tests import wrapper_cases
 from tests import wrappers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SKIPPED = "a skipped gradient would reach"
 DOC = pathlib.Path(__file__).parent.parent / "docs" / "compatibility.md"
 CALLS = 9
