@@ -36,7 +36,7 @@ def test_every_setting_can_be_built():
   for name, make in ablation_runs.SETTINGS.items():
     leaves = jax.tree.leaves(make().init(jnp.zeros(17)))
     buffers[name] = sum(leaf.shape == (17,) for leaf in leaves)
-  assert len(buffers) == 29
+  assert len(buffers) == 32
   assert buffers["memory=20"] - buffers["memory=2"] == 20 - 2
   assert buffers["default"] - buffers["memory=5"] == 10 - 5
   assert buffers["directions=20"] - buffers["directions=4"] == 20 - 4
