@@ -10,9 +10,6 @@ import optax_predict
 import optax_predict.nnx
 from tests import helpers
 
-# One worker, so that what they share runs once.
-pytestmark = pytest.mark.xdist_group("examples")
-
 STEPS = 20
 ARGS = ["--steps", str(STEPS), "--seed", "0"]
 

@@ -12,9 +12,6 @@ import pytest
 
 from tests import helpers
 
-# One worker, so that what they share runs once.
-pytestmark = pytest.mark.xdist_group("sharding")
-
 ROOT = pathlib.Path(__file__).parents[1]
 RUNS = (
   "replicated",

@@ -17,9 +17,6 @@ from benchmarks.reliability import report
 from benchmarks.reliability import running
 from optax_predict import forecasters
 
-# One worker, so that what they share runs once.
-pytestmark = pytest.mark.xdist_group("reliability")
-
 _SIZE = comparing.Size(
   count=3,
   horizon=25,
