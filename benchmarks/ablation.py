@@ -1,6 +1,6 @@
 """What each choice in the defaults is worth: one change at a time.
 
-python -m benchmarks.ablation          # everything, about ten minutes
+python -m benchmarks.ablation          # everything, about twenty minutes
 python -m benchmarks.ablation --table  # only the table and the figure
 python -m benchmarks.ablation --settings default "memory=*"  # keeps the rest
 
