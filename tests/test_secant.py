@@ -170,12 +170,11 @@ def test_affine_gradient_is_exact_once_the_memory_spans_the_motion():
     forecaster, optax_predict.horizons.fixed(1, -1.0)
   )
   state = predictor.init(jnp.zeros(3))
+  record = jax.jit(predictor.record_gradient)
   points = np.cumsum(np.eye(4, 3, k=-1) + 0.1 * rng.normal(size=(4, 3)), axis=0)
   for x in points:
     gradient = jnp.asarray(hessian @ x + 1, jnp.float32)
-    state = predictor.record_gradient(
-      gradient, state, jnp.asarray(x, jnp.float32)
-    )
+    state = record(gradient, state, jnp.asarray(x, jnp.float32))
   x = points[-1] + rng.normal(size=3)
   forecast, _ = predictor.predict_gradient(state, jnp.asarray(x, jnp.float32))
   # What is left is the ridge and float32.
@@ -210,8 +209,9 @@ def test_parameters_that_do_not_move_add_no_pair():
   predictor = optax_predict.gradient_predictor()
   x = jnp.ones(3)
   state = predictor.init(x)
+  record = jax.jit(predictor.record_gradient)
   for i in range(4):
-    state = predictor.record_gradient((1.0 + i) * x, state, x)
+    state = record((1.0 + i) * x, state, x)
     helpers.assert_finite(state)
   assert int(state.gradient_history.pairs) == 0
   gradients, _ = predictor.predict_gradient(state, x)

@@ -80,11 +80,11 @@ def secant(
   curvature across the span that nothing is known of. :math:`\gamma` is what would
   have fitted the last forecasts best, from 0 to :math:`L = \max_j |y_j|`.
 
-  The Hessian is taken to change evenly from place to place: the model is the
-  least one of a gradient with first and second derivatives that agrees with the
-  pairs. With :math:`m_j` the middle of a move, seen from the last true gradient,
-  :math:`\rho` the distance at which the farthest of them began, and
-  :math:`\theta` = ``cubic``,
+  The Hessian is taken to change evenly from place to place: but for the ridge,
+  the model is the least one of a gradient with first and second derivatives that
+  agrees with the pairs. With :math:`m_j` the middle of a move, seen from the
+  last true gradient, :math:`\rho` the distance at which the farthest of them
+  began, and :math:`\theta` = ``cubic``,
 
   .. math::
 
@@ -127,8 +127,9 @@ def secant(
     directions: r, parameter-sized buffers to keep them in, at least 1; ``None``
       for as many as pairs, and never more than the 2 m that there can be.
     staleness: values of :math:`\sigma` to choose from, each 0 or more.
-    cubic: :math:`\theta`, how much the Hessian may change over the way of all
-      moves, relative to itself; 0 or more.
+    cubic: :math:`\theta`, 0 or more; about the square of how much the Hessian may
+      change, relative to itself, over the distance at which the farthest move
+      began.
     damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
       more.
     ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.

@@ -3,4 +3,4 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(quick_compilation):
-  """All of these."""
+  """For every module here."""
