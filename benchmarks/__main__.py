@@ -87,6 +87,13 @@ def _report(folder: pathlib.Path) -> int:
   from benchmarks import environment
   from benchmarks import summary
 
+  if not any((folder / "cells").glob("*/*")):
+    print(
+      f"No results in {folder / 'cells'}: make some with `run`, or `plot` what"
+      " is in summary.json.",
+      file=sys.stderr,
+    )
+    return 1
   found = {"made": environment.describe()} | summary.collect(folder / "cells")
   file = folder / "summary.json"
   file.write_text(json.dumps(found, separators=(",", ":")) + "\n")

@@ -17,7 +17,12 @@ BASES = tuple(opponents.BASES)
 # The problems that defaults may be chosen by; what is published of the defaults
 # is measured on those of another seed, and on one family more.
 CHOSEN = tuple(f for f in families.FAMILIES if f.name != "oscillations")
-SIZE = comparing.Size(count=10, seed=0, chosen=CHOSEN)
+SIZE = comparing.Size(
+  count=10,
+  seed=0,
+  chosen=CHOSEN,
+  rates=tuple(comparing.RATES.items())[:2],
+)
 # Shares of the gap that count, and the ratio of a run that needs more than
 # twice the base's gradients, or misses.
 TAUS = ("0.01", "0.001")

@@ -110,6 +110,47 @@ def solved(
   return sum(r["median"] is not None for r in rows), len(rows)
 
 
+class Lag(NamedTuple):
+  """Where a data profile lies below another.
+
+  Attributes:
+    budgets: numbers of true gradients by which fewer tasks are solved.
+    tasks: by how many fewer, at most.
+    at: the first number of gradients at which it is so many; ``None`` for none.
+  """
+
+  budgets: int
+  tasks: int
+  at: int | None
+
+
+def lag(
+  summary: dict, base: str, mode: str, tau: float, groups: tuple[str, ...]
+) -> Lag:
+  """How far the profile of prediction is behind that of its base, tuned.
+
+  A task is solved once the median start reached its target.
+  """
+  pairs = [
+    (row(task, f"{base}+predict", mode, tau), row(task, base, "tuned", tau))
+    for name, task in summary["tasks"].items()
+    if group(name, task) in groups
+  ]
+  both = [pair for pair in pairs if None not in pair]
+  ours, theirs = (
+    [pair[i]["median"] for pair in both if pair[i]["median"] is not None]
+    for i in range(2)
+  )
+  most = math.ceil(max([*ours, *theirs], default=0))
+  behind = {
+    n: sum(x <= n for x in theirs) - sum(x <= n for x in ours)
+    for n in range(1, most + 1)
+  }
+  tasks = max([0, *behind.values()])
+  at = next((n for n, x in behind.items() if x == tasks > 0), None)
+  return Lag(sum(x > 0 for x in behind.values()), tasks, at)
+
+
 def modes_of(method: str) -> tuple[str, ...]:
   """The modes in which a method is shown."""
   known = opponents.METHODS.get(method)

@@ -40,11 +40,13 @@ def values(summary: dict) -> dict[str, str]:
         }
     found |= _against_line_searches(summary, group, base)
   for group, mode in itertools.product(_GROUPS, analysis.MODES):
-    pairs = [
-      compared.ratio
+    compared = [
+      c
       for base in analysis.BASES
-      for compared in analysis.against_base(summary, base, mode, _TAU, (group,))
+      for c in analysis.against_base(summary, base, mode, _TAU, (group,))
     ]
+    pairs = [c.ratio for c in compared]
+    found[f"{group}.{mode}.median"] = report.number(analysis.median(compared))
     found[f"{group}.{mode}.harmed"] = str(sum(r > analysis.HARM for r in pairs))
     found[f"{group}.{mode}.pairs"] = str(len(pairs))
   return found

@@ -16,6 +16,8 @@ GROUPS = {
 }
 _MIDDLE = targets.TAUS[1]
 _HEADLINE = ("reporting", "cutest")
+# Families of neural networks trained on all their data at once.
+_NETWORKS = ("networks", "lora")
 _MODE_NAMES = {"drop_in": "at the base's best rate", "tuned": "at its own"}
 
 
@@ -105,6 +107,21 @@ def _solved(summary: dict, groups: tuple[str, ...]) -> str:
   return table(["method", "rate", *map(_tau, targets.TAUS)], rows)
 
 
+def _lags(summary: dict) -> str:
+  rows = []
+  for key in _HEADLINE:
+    for base, mode in itertools.product(analysis.BASES, analysis.MODES):
+      found = [
+        analysis.lag(summary, base, mode, tau, (key,)) for tau in targets.TAUS
+      ]
+      cells = [
+        f"{x.tasks} at {x.at} (at {x.budgets} budgets)" if x.tasks else "never"
+        for x in found
+      ]
+      rows.append([GROUPS[key], base, _MODE_NAMES[mode], *cells])
+  return table(["tasks", "base", "rate", *map(_tau, targets.TAUS)], rows)
+
+
 def _named(summary: dict, wanted, text) -> str:
   """Lists tasks whose ratio is `wanted`, per base, rate and target."""
   lines = []
@@ -169,6 +186,8 @@ def _headline(summary: dict) -> str:
   for group in _HEADLINE:
     parts = [
       *(_headline_base(summary, base, group) for base in analysis.BASES),
+      _headline_all(summary, group),
+      _headline_networks(summary, group),
       _headline_line_search(summary, group),
       _headline_solved(summary, group),
       _headline_harm(summary, group),
@@ -189,6 +208,41 @@ def _headline_base(summary: dict, base: str, group: str) -> str:
         f" {worst.task}; {len(found)} tasks)"
       )
   return f"- **{base}**: {'; '.join(parts)}." if parts else ""
+
+
+def _pooled(summary: dict, group: str, mode: str, families=None):
+  """Comparisons of all bases, of some families of tasks only if given."""
+  return [
+    c
+    for base in analysis.BASES
+    for c in analysis.against_base(summary, base, mode, _MIDDLE, (group,))
+    if families is None or summary["tasks"][c.task]["family"] in families
+  ]
+
+
+def _headline_all(summary: dict, group: str) -> str:
+  parts = [
+    f"median {number(analysis.median(found))} {_MODE_NAMES[mode]}"
+    f" ({len(found)} pairs of a task and an optimizer)"
+    for mode in analysis.MODES
+    if (found := _pooled(summary, group, mode))
+  ]
+  return f"- **All three**: {'; '.join(parts)}." if parts else ""
+
+
+def _headline_networks(summary: dict, group: str) -> str:
+  parts, names = [], set()
+  for mode in analysis.MODES:
+    if found := _pooled(summary, group, mode, _NETWORKS):
+      names |= {c.task for c in found}
+      median = number(analysis.median(found))
+      parts.append(f"median {median} {_MODE_NAMES[mode]} ({len(found)} pairs)")
+  if not parts:
+    return ""
+  return (
+    f"- **Networks on all their data** ({', '.join(sorted(names))}):"
+    f" {'; '.join(parts)}."
+  )
 
 
 def _headline_line_search(summary: dict, group: str) -> str:
@@ -218,11 +272,7 @@ def _headline_solved(summary: dict, group: str) -> str:
 def _headline_harm(summary: dict, group: str) -> str:
   parts = []
   for mode in analysis.MODES:
-    ratios = [
-      c.ratio
-      for base in analysis.BASES
-      for c in analysis.against_base(summary, base, mode, _MIDDLE, (group,))
-    ]
+    ratios = [c.ratio for c in _pooled(summary, group, mode)]
     if ratios:
       harmed = sum(r > analysis.HARM for r in ratios)
       still = sum(abs(r - 1) <= analysis.NOTHING for r in ratios)
@@ -282,6 +332,11 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     "Reporting and CUTEst tasks together; float32 cannot resolve every"
     " target, and those it cannot are left out for all methods.\n",
     _solved(summary, _HEADLINE),
+    "### Where fewer are solved than without prediction\n",
+    "Tasks that prediction has not solved and its tuned base has, of those"
+    " solved by so many true gradients: how many more the base has at most,"
+    " at which number, and at how many numbers it has more.\n",
+    _lags(summary),
     "## Where prediction did harm\n",
     f"More than {analysis.HARM} true gradients of the base, all tasks.\n",
     _named(summary, lambda r: r > analysis.HARM, lambda c: -c.ratio),

@@ -228,6 +228,16 @@ def where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
   return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
+def scaled(scale: jax.Array, tree: PyTree) -> PyTree:
+  """Scales a tree and keeps its dtypes; 0 gives zeros whatever it holds."""
+
+  def leaf(x):
+    longer = widen(x) * scale.astype(wide_dtype(x))
+    return jnp.where(scale > 0, longer, 0).astype(x.dtype)
+
+  return jax.tree.map(leaf, tree)
+
+
 def combine(weights: Sequence[jax.Array], trees: Sequence[PyTree]) -> PyTree:
   """Weighted sum of trees, each leaf in float32 or wider."""
 

@@ -114,7 +114,11 @@ def check_gradients(gradients: Any) -> None:
 def check_like(name: str, tree: Any, like: Any) -> None:
   """Raises a ValueError where ``tree`` differs from the state's ``like``."""
   got, wanted = _shapes(tree), _shapes(like)
-  hint = "Pass what optimizer.init was given, or init the state again."
+  which = "gradients of" if name == "gradients" else "parameters like"
+  hint = (
+    f"Pass {which} those that optimizer.init was given, or call"
+    " optimizer.init(params) again."
+  )
   for path in sorted(set(got) ^ set(wanted)):
     where = "is not in the state" if path in got else "is missing"
     raise ValueError(f"{name}: leaf {path} {where}. {hint}")
@@ -150,8 +154,8 @@ def check_state(state: Any, expected: Any) -> None:
       wanted
     ):
       raise ValueError(
-        f"state: its {name} differs from what init returned: it was made with"
-        f" another forecaster, memory or horizon. {hint}"
+        "state: it was made with another forecaster, memory or horizon than"
+        f" this optimizer's, or for other parameters ({name} differs). {hint}"
       )
     pairs = zip(
       jax.tree_util.tree_leaves_with_path(got),

@@ -58,8 +58,9 @@ def fast_forward(
 
   Raises:
     TypeError: if ``tx`` is no optimizer.
-    ValueError: if ``opt_state`` holds no ``PredictState``, ``params`` is
-      ``None``, or a skipped gradient would be used, as :func:`check_chain` says.
+    ValueError: if ``opt_state`` holds no ``PredictState`` or is not of ``tx``,
+      ``params`` is ``None``, or a skipped gradient would be used, as
+      :func:`check_chain` says.
 
   Examples:
     >>> import jax, jax.numpy as jnp, optax, optax_predict
@@ -83,6 +84,7 @@ def fast_forward(
   _checks.check_optimizer("tx", tx, "fast_forward(tx, params, opt_state)")
   _checks.check_present("params", params)
   _opt_state.predict_states(opt_state)
+  _opt_state.check_made_by(tx, params, opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
   if not _may_pass_on(opt_state):

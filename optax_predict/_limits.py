@@ -44,14 +44,17 @@ def excess(
 
 
 def shortened(gradients: Any, state: Any) -> Any:
-  """A true gradient without its excess."""
+  """A true gradient without its excess.
+
+  Zeros for one that is not finite where the window that led to it is taken back:
+  a base would keep it in its own state, which is not.
+  """
   scale = 1 / (1 + state.excess)
-  return jax.tree.map(
-    lambda g: (_base.widen(g) * scale.astype(_base.wide_dtype(g))).astype(
-      g.dtype
-    ),
-    gradients,
-  )
+  if state.window_length is not None:
+    # Of the gradients that a window went wrong at, these are not recorded.
+    is_lost = (state.window_length < 0) & (state.elapsed_steps > 1)
+    scale = jnp.where(is_lost, 0, scale)
+  return _base.scaled(scale, gradients)
 
 
 def reach(

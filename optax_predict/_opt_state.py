@@ -87,6 +87,19 @@ def predict_states(opt_state):
   return found
 
 
+def check_made_by(tx, params, opt_state):
+  """Raises a ValueError unless the state, predictors' aside, could be of ``tx``."""
+  expected = jax.eval_shape(tx.init, params)
+  if jax.tree.structure(opt_state, is_leaf=is_state) != jax.tree.structure(
+    expected, is_leaf=is_state
+  ):
+    raise ValueError(
+      "opt_state is not a state of tx, or was made for other parameters. Pass"
+      " the optimizer that predict_gradients() stands in, and the state that"
+      " its init or its last update returned."
+    )
+
+
 def map_states(fn, opt_state, *rest):
   """Applies ``fn`` to each predictor's state and keeps all else."""
   return jax.tree.map(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -91,7 +90,7 @@ def predict_gradient(
     projection=moved.projection,
     window_length=_limits.kept_length(state),
   )
-  return _scale(jnp.where(is_finite, scale, 0), gradients), state
+  return _base.scaled(jnp.where(is_finite, scale, 0), gradients), state
 
 
 def _forecast(parts, state, params):
@@ -106,14 +105,6 @@ def _forecast(parts, state, params):
     is_finite = jnp.isfinite(_sums.norm(gradients))
     expected_error = jnp.where(is_finite, 0, jnp.inf)
   return moved, gradients, expected_error
-
-
-def _scale(scale, tree):
-  """Scales a tree; 0 gives zeros whatever the tree holds."""
-  scaled = jax.tree.map(
-    lambda x: _base.widen(x) * scale.astype(_base.wide_dtype(x)), tree
-  )
-  return _base.where(scale > 0, scaled, _base.zeros(tree))
 
 
 def _add(count, condition):

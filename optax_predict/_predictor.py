@@ -154,7 +154,9 @@ def _empty_projection(forecaster, history, params):
 
 
 def _limit_gradient(parts, gradients, state):
-  return _limits.shortened(gradients, state) if parts.is_bounded else gradients
+  if parts.is_bounded or parts.may_retreat:
+    gradients = _limits.shortened(gradients, state)
+  return gradients
 
 
 def _compute_correction(parts, gradients, state, params=None):

@@ -41,9 +41,12 @@ def record_gradient(
     return _left_out(parts, norm, params, state)
 
   state = lax.cond(is_usable, record, leave_out, state)
+  # Both stop together, at the largest integer: their difference is what was predicted.
+  step_count = optax.safe_increment(state.step_count)
+  has_grown = step_count - state.step_count
   return state._replace(
-    step_count=optax.safe_increment(state.step_count),
-    true_gradient_count=optax.safe_increment(state.true_gradient_count),
+    step_count=step_count,
+    true_gradient_count=state.true_gradient_count + has_grown,
     window_stopped=jnp.zeros([], jnp.int32),
     distance=_base.zeros(state.distance),
   )

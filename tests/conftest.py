@@ -1,7 +1,37 @@
 """Fixtures for all tests."""
 
+import os
+import tempfile
+
 import jax
 import pytest
+
+_CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config):
+  """One cache of compiled programs for all workers, and what they start.
+
+  Compiling is most of the time, and a third of the programs are the same.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  folder = tempfile.TemporaryDirectory(prefix="optax_predict_tests_")
+  config.stash[_CACHE] = folder
+  settings = {
+    "jax_compilation_cache_dir": folder.name,
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  for name, value in settings.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
+
+def pytest_unconfigure(config):
+  folder = config.stash.get(_CACHE, None)
+  if folder is not None:
+    folder.cleanup()
 
 
 @pytest.fixture(scope="module")

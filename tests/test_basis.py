@@ -10,6 +10,8 @@ from optax_predict import _basis
 from tests import helpers
 from tests import pairs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 40
 
 

@@ -13,6 +13,8 @@ from benchmarks.reliability import faults
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MEMORY = 3
 # Calls in the first windows, short and long, and at their full length.
 POSITIONS = (0, 1, 2, 4, 9, 10, 11)
@@ -89,6 +91,44 @@ def per_step(bad, position):
 
   carry = (start(), tx.init(start()))
   return jax.lax.scan(step, carry, jnp.arange(STEPS))
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def moved_between_steps(factor, position):
+  """The form of one step per call, parameters replaced before one of them."""
+  tx = optax.chain(
+    optax_predict.predict_gradients(optax_predict.forecasters.secant(MEMORY)),
+    optax.sgd(0.9),
+  )
+
+  def step(carry, call):
+    params, state = carry
+    due = optax_predict.should_compute_full(state)
+    params["x"] *= jnp.where(call == position, factor, 1.0)
+    updates, state = tx.update(jax.grad(bowl)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    return (params, state), (bowl(params), due)
+
+  carry = (start(), tx.init(start()))
+  return jax.lax.scan(step, carry, jnp.arange(2 * STEPS))
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, -1.0, 30.0])
+def test_parameters_replaced_in_the_middle_of_a_window(factor):
+  """A projection, an average, a restored checkpoint: the run goes on from there."""
+  positions = jnp.arange(-1, STEPS)
+  carry, (losses, due) = moved_between_steps(jnp.float32(factor), positions)
+  helpers.assert_finite((carry, losses))
+  # Each lane meets it somewhere else in a window, or at its end.
+  middle = ~np.asarray(due)[np.arange(1, STEPS + 1), np.arange(STEPS)]
+  assert 10 < middle.sum() < STEPS
+  # What SGD alone leaves of the largest loss after as many steps, at most.
+  assert np.all(
+    losses[:, -1] <= 2 * float(losses[0, STEPS]) * max(1, factor**2)
+  )
+  # And steps are predicted again.
+  assert np.all(np.sum(~due[:, -10:], axis=1) > 0)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -176,6 +216,8 @@ def test_counters_stop_at_the_largest_integer():
       assert 0 <= float(stats.prediction_ratio) <= 1
       assert float(stats.mean_error) < 10
     assert int(stats.total_steps) == largest
+    # They stop together: what was predicted is still right.
+    assert int(stats.predicted_steps) >= 3
     # What is counted does not change what is done.
     same_params, same_state = params, state
     for _ in range(8):

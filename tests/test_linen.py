@@ -13,6 +13,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(16, 3)), jnp.float32)
 Y = jnp.sin(X.sum(1, keepdims=True))

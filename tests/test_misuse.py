@@ -58,14 +58,16 @@ def test_compiled_step_refuses_a_stale_state_too():
   update = jax.jit(update_with)
   update(optimizer().init(params()))
   stale = optimizer(forecasters.secant(3)).init(params())
-  with pytest.raises((TypeError, ValueError)):
+  with pytest.raises(
+    (TypeError, ValueError), match=r"state: it was made with another.*again"
+  ):
     update(stale)
 
 
 MISTAKES = {
   "state of fewer parameters": (
     lambda: update_with(optimizer().init({"a": jnp.ones(3)})),
-    r"leaf \['b'\] is not in the state.*init the state again",
+    r"leaf \['b'\] is not in the state.*init\(params\) again",
   ),
   "gradient without a leaf": (
     lambda: optimizer().update(
@@ -81,13 +83,33 @@ MISTAKES = {
     lambda: predict().update(
       [jnp.ones(3)], predict().init((jnp.ones(3),)), (jnp.ones(3),)
     ),
-    "other containers than the state's.*init the state again",
+    "other containers than the state's.*init\\(params\\) again",
   ),
   "params and state swapped": (
     lambda: optax_predict.fast_forward(
       optimizer(), optimizer().init(params()), params()
     ),
     "holds no PredictState.*predict_gradients.*got dict",
+  ),
+  "state of a predictor alone": (
+    lambda: optax_predict.fast_forward(
+      optax.adam(0.1), params(), predict().init(params())
+    ),
+    "not a state of tx.*optimizer that predict_gradients.. stands in",
+  ),
+  "state of another base": (
+    lambda: optax_predict.fast_forward(
+      optax.chain(predict(), optax.adam(0.1)), params(), in_a_window()
+    ),
+    "not a state of tx.*state that its init or its last update returned",
+  ),
+  "gradients of another shape": (
+    lambda: optimizer().update(
+      {"a": jnp.ones(2), "b": jnp.ones(2)},
+      optimizer().init(params()),
+      params(),
+    ),
+    r"gradients: leaf \['a'\] has shape \(2,\).*Pass gradients of those that",
   ),
   "parameters of another tree": (
     lambda: optax_predict.fast_forward(

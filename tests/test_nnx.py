@@ -14,6 +14,8 @@ import optax_predict
 import optax_predict.nnx as predict_nnx
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(16, 3)), jnp.float32)
 Y = jnp.sin(X.sum(1, keepdims=True))

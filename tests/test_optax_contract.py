@@ -13,7 +13,10 @@ import pytest
 import optax_predict
 
 # optax's tests use its own deprecated names.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+  pytest.mark.filterwarnings("ignore"),
+  pytest.mark.usefixtures("quick_compilation"),
+]
 
 _NAME = "predictive_sgd"
 _ENTRY = (

@@ -8,6 +8,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 class NumpyRule:
   """The original component, with its known defects mended.

@@ -9,6 +9,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RATE = 0.1
 HORIZON = optax_predict.horizons.fixed(2, -1.0)._replace(max_error=1.5)
 
@@ -118,6 +120,26 @@ def test_a_window_that_ends_where_no_gradient_is_finite(wrong):
   wanted = expected([1, 3, -2, 3])
   np.testing.assert_allclose(path, wanted, rtol=1e-6)
   helpers.assert_finite(state)
+
+
+BASES = {
+  "momentum": optax.sgd(RATE, momentum=0.9),
+  "adam": optax.adam(RATE),
+  "rmsprop": optax.rmsprop(RATE),
+}
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("base", BASES)
+def test_the_base_keeps_nothing_of_a_gradient_that_is_not_finite(base, wrong):
+  """What its state absorbs would not go back with the window."""
+  tx = optimizer(base=BASES[base])
+  path, state = run(tx, [1.0, 1.0, wrong, 1.0, 1.0])
+  helpers.assert_finite((path, state))
+  # To where the window began, which is one step from where it was opened.
+  start, end, back, *later = path[:, 0]
+  assert end < back < start
+  assert later[1] < later[0] < back
 
 
 def test_a_true_gradient_that_is_not_finite_alone_takes_nothing_back():

@@ -14,6 +14,8 @@ import pytest
 import optax_predict
 from tests import helpers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = pathlib.Path(__file__).parents[1]
 PROBLEMS, CALLS = 3, 15
 # Each problem has its own curvatures.

@@ -17,7 +17,7 @@ Predict = Callable[[], optax.GradientTransformation]
 # Shares of the gap from the start to the base's best loss.
 TAUS = (1e-1, 1e-2, 1e-3)
 # The rate that is best for the base, and a careful one.
-RATES = {"best rate": 1.0, "a third of it": 1 / 3}
+RATES = {"best rate": 1.0, "a third of it": 1 / 3, "a tenth of it": 0.1}
 # How much longer the base alone runs on problems that prediction lost.
 LONGER = 10
 # The controls: the base alone from a start moved by so much, relative to itself,
@@ -36,6 +36,7 @@ class Size(NamedTuple):
     grid: learning rates.
     chosen: the families.
     seed: of the problems. The library was mended by looking at those of 0.
+    rates: labels, and factors on the best rate of the base.
   """
 
   count: int = 20
@@ -43,6 +44,7 @@ class Size(NamedTuple):
   grid: Sequence[float] = tuple(10.0 ** np.arange(-4, 1.1, 1 / 3))
   chosen: Sequence[families.Family] = families.FAMILIES
   seed: int = 1
+  rates: Sequence[tuple[str, float]] = tuple(RATES.items())
 
 
 class Alone(NamedTuple):
@@ -53,8 +55,8 @@ class Alone(NamedTuple):
     size: how much is run.
     start: of the problems, ``[n, d]``.
     data: of the problems.
-    rates: for each of ``RATES``, ``[n]``.
-    runs: for each of ``RATES``.
+    rates: for each of ``size.rates``, ``[n]``.
+    runs: for each of ``size.rates``.
   """
 
   name: str
@@ -66,11 +68,11 @@ class Alone(NamedTuple):
 
 
 def alone(name: str, size: Size) -> Alone:
-  """Tunes the base on every problem and runs it at each of ``RATES``."""
+  """Tunes the base on every problem and runs it at each rate of ``size``."""
   data, start = families.draw(size.count, size.chosen, size.seed)
   run = _runner(name, size, None)
   best = best_rates(run, start, data, size)
-  rates = {label: np.float32(f * best) for label, f in RATES.items()}
+  rates = {label: np.float32(f * best) for label, f in size.rates}
   runs = {label: run(start, data, rates[label]) for label in rates}
   return Alone(name, size, start, data, rates, runs)
 
@@ -87,10 +89,11 @@ def against(
     faster: times the base's rate.
 
   Returns:
-    For each of ``RATES``: ``lost``, the problems that ended worse than they
-    began or not finite though the base alone did not; ``relapsed``, of
-    :func:`relapses`; ``predicted_steps``; for each target in ``ratios``, true
-    gradients relative to the base alone, infinite for a miss.
+    For each rate of its size: ``lost``, of :func:`lost`; ``not_finite``, the
+    problems whose parameters or state ended so though those of the base alone
+    did not; ``relapsed``, of :func:`relapses`; ``predicted_steps``; for each
+    target in ``ratios``, true gradients relative to the base alone, infinite for
+    a miss.
   """
   run, horizon = _runner(base.name, base.size, predict), base.size.horizon
   found = {}
@@ -98,6 +101,9 @@ def against(
     runs = run(start, base.data, np.float32(faster * rates))
     found[label] = {
       "lost": lost(base.runs[label], runs, horizon),
+      "not_finite": np.flatnonzero(
+        base.runs[label].is_finite & ~runs.is_finite
+      ).tolist(),
       "relapsed": relapses(base.runs[label], runs, horizon),
       "predicted_steps": runs.predicted_steps.tolist(),
       "ratios": {
@@ -116,10 +122,11 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     size: how much to run.
 
   Returns:
-    For each of ``RATES``: ``lost``, ``control_lost`` and ``faster_lost``,
-    ``lost_later``, of :func:`lost_later`, ``relapsed``, of :func:`relapses`,
-    ``rates``, ``predicted_steps``, and for each of the ``targets``, ``ratios``,
-    ``control`` and ``faster``; as of :func:`against`.
+    For each rate of ``size``: ``lost``, ``control_lost`` and ``faster_lost``,
+    ``not_finite``, of :func:`against`, ``lost_later``, of
+    :func:`lost_later`, ``relapsed``, of :func:`relapses`, ``rates``,
+    ``predicted_steps``, and for each of the ``targets``, ``ratios``, ``control``
+    and ``faster``; as of :func:`against`.
   """
   base = alone(name, size)
   rng = np.random.default_rng(1)
@@ -131,6 +138,7 @@ def compare(name: str, size: Size) -> dict[str, Any]:
     label: {
       "rates": base.rates[label].tolist(),
       "lost": outcome["lost"],
+      "not_finite": outcome["not_finite"],
       "control_lost": control[label]["lost"],
       "faster_lost": faster[label]["lost"],
       "lost_later": lost_later(base, label, outcome["lost"]),
@@ -211,7 +219,7 @@ def is_bad(runs: running.Runs, horizon: int) -> np.ndarray:
 
 
 def lost(base: running.Runs, other: running.Runs, horizon: int) -> list[int]:
-  """Problems that the base solves and the other run loses."""
+  """Problems that the base solves and the other loses, by the horizon."""
   return np.flatnonzero(
     ~is_bad(base, horizon) & is_bad(other, horizon)
   ).tolist()

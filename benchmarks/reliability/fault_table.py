@@ -83,8 +83,9 @@ def recovery(case: faults.Case, predicted_steps: np.ndarray) -> np.ndarray:
   steps = np.diff(predicted_steps, axis=1, prepend=0) > 0
   calls = np.arange(steps.shape[1])
   # Faults of the problem go on; what counts is when they began.
-  lasting = np.asarray(case.fault) < len(faults.GRADIENTS)
-  end = case.first + np.where(lasting, case.length, 1)
+  lasts = [0 if n is None else n for n in faults.durations()]
+  own = np.array(lasts)[np.asarray(case.fault)]
+  end = case.first + np.where(own > 0, own, case.length)
   after = steps & (calls >= end[:, None])
   counted = after.argmax(axis=1) + 1.0 - end
   return np.where(after.any(axis=1), counted, np.inf)

@@ -31,8 +31,7 @@ class Case(NamedTuple):
   Attributes:
     fault: index into ``names()``, ``int32``.
     first: call at which it begins, ``int32``.
-    length: calls it lasts; those that change the problem last for good,
-      ``int32``.
+    length: calls it lasts, of a gradient that is replaced; ``int32``.
   """
 
   fault: Any
@@ -90,13 +89,21 @@ PARAMETERS: dict[str, Callable[..., jax.Array]] = {
 # A factor on the rate, or another problem, from the call on at which it begins.
 RATES: dict[str, float] = {"rate / 10": 0.1, "rate x 1.5": 1.5}
 PROBLEMS: dict[str, float] = {"other batch": 1.0, "other curvature": -1.0}
+# Calls for which gradients are of a smaller batch: as long as it takes a predictor to
+# give up, and then all data again. Noise of the gradient's own length.
+NOISE: dict[str, int] = {"30 calls of noise": 30}
 # What of the optimizer's state begins anew.
 RESETS = ("optimizer begins anew", "base begins anew", "predictor begins anew")
 
 
 def names() -> list[str]:
   """All faults, in the order of their numbers."""
-  return [*GRADIENTS, *PARAMETERS, *RATES, *PROBLEMS, *RESETS]
+  return [*GRADIENTS, *PARAMETERS, *RATES, *PROBLEMS, *NOISE, *RESETS]
+
+
+def durations() -> list[int | None]:
+  """Calls that each fault lasts; ``None`` where the case says so."""
+  return [None if name in GRADIENTS else NOISE.get(name, 1) for name in names()]
 
 
 def cases(positions=POSITIONS, lengths=LENGTHS) -> Case:
@@ -173,6 +180,8 @@ def run(
     factor = jnp.where(has_begun, _number(case, RATES, 1.0), 1.0)
     value, good = jax.value_and_grad(loss)(x, shift)
     gradient = _where(lasts, _changed(case, GRADIENTS, good, last), good)
+    is_noisy = has_begun & (call < case.first + _number(case, NOISE, 0))
+    gradient += jnp.where(is_noisy, jnp.linalg.norm(good), 0) * _noise(call)
     tx = optimizer(factor)
     updates, state = tx.update(gradient, state, x)
     x = optax.apply_updates(x, updates)
@@ -185,6 +194,12 @@ def run(
 
   carry = (jnp.asarray(_START), fresh, jnp.zeros(SIZE))
   return jax.lax.scan(step, carry, jnp.arange(CALLS))[1]
+
+
+def _noise(call):
+  """A vector of length 1 about, another at each call."""
+  key = jax.random.fold_in(jax.random.key(0), call)
+  return jax.random.normal(key, SIZE) / SIZE**0.5
 
 
 def _where(condition, new, old):

@@ -3,6 +3,7 @@
 from concurrent import futures
 import math
 import multiprocessing
+import time
 from typing import Any
 
 from benchmarks import environment
@@ -55,6 +56,7 @@ def measure(
     jobs: processes; 0 works in this one.
   """
   faulty = list(fault_table.BASES)[: 1 if is_quick else None]
+  begun = time.perf_counter()
   tasks: list[tuple] = [(_long_run, is_quick)]
   tasks += [(_compare, name, size) for name in bases]
   tasks += [(_inject, name, is_quick) for name in faulty]
@@ -78,6 +80,7 @@ def measure(
       results[kind] = found
     else:
       results[kind][name] = found
+  results |= {"jobs": jobs, "seconds": time.perf_counter() - begun}
   return _plain(results)
 
 

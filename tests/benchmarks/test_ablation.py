@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import ablation
 from benchmarks import ablation_runs
-from benchmarks.reliability import comparing
 from benchmarks.reliability import families
 import optax_predict
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_the_docs_hold_the_table_of_the_json():
@@ -97,7 +98,7 @@ def test_summary_by_hand():
 
 
 def test_a_setting_runs_in_closed_loop():
-  size = comparing.Size(
+  size = ablation_runs.SIZE._replace(
     count=2, horizon=30, grid=(0.1, 1.0), chosen=families.named(("quadratic",))
   )
   names = ["forecaster momentum", "memory=2"]

@@ -1,8 +1,10 @@
 """The reliability suite, tinier than --quick."""
 
+import functools
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ from benchmarks.reliability import on_tasks
 from benchmarks.reliability import report
 from benchmarks.reliability import running
 from optax_predict import forecasters
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 _SIZE = comparing.Size(
   count=3,
@@ -41,7 +45,8 @@ def test_problems_are_the_same_for_every_count_and_choice():
 
 def test_every_loss_and_gradient_is_finite_at_its_start():
   data, start = families.draw(2)
-  values, gradients = families.value_and_grad(families.FAMILIES, start, data, 0)
+  call = jax.jit(functools.partial(families.value_and_grad, families.FAMILIES))
+  values, gradients = call(start, data, 0)
   assert values.shape == (2 * len(families.FAMILIES),)
   assert np.isfinite(values).all() and np.isfinite(gradients).all()
   assert np.all(np.linalg.norm(gradients, axis=1) > 0)
@@ -188,18 +193,27 @@ def test_page_and_figure_are_written(compared, tmp_path):
     "optimizers": {"sgd": compared | {"a third of it": third}},
     "faults": {"sgd": [_row(recovery_worst=None)]},
     "long_run": [],
+    "jobs": 2,
+    "seconds": 90.0,
   }
-  results["optimizers"]["sgd"]["best rate"] |= dict(lost=[4], lost_later=[4])
+  best = results["optimizers"]["sgd"]["best rate"]
+  best |= dict(lost=[4], lost_later=[4], not_finite=[4])
+  kinds = ("with prediction", "alone", "alone, longer")
+  best["relapsed"] = dict(zip(kinds, ([0, 1, 5], [1], [1, 2])))
   command.write(results, tmp_path)
   page = (tmp_path / "reliability.md").read_text()
   assert page == report.text(
     json.loads((tmp_path / "reliability.json").read_text())
   )
-  assert "**1 of 12 runs were lost with prediction" in page
-  assert "1 of the 1 the base alone loses later" in page
-  assert "a third of it 16.7% (control 0.0%, 5% faster 50.0%).**" in page
+  assert "2 minutes in 2 processes" in page
+  assert "**1 of 18 runs were lost with prediction" in page
+  assert "1 of the 1 the base alone loses later, and 1 ended not finite" in page
+  assert "a third of it 16.7% (control 0.0%, 5% faster 50.0%)" in page
   assert "noisy quadratic 1" in page
-  assert "**Of 12 runs: 0 with prediction, 0 alone, 0 alone, longer.**" in page
+  assert (
+    "**Of 18 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
+    " only.**" in page
+  )
   assert "| 0.001 | CUTEst | sgd | its own | 9 | **2** | 1 | 1.50 | 3 |" in page
   assert "| zero | sgd | 3 | 3 | 2 | never | 0.5 |" in page
   assert (tmp_path / "reliability.png").stat().st_size > 10_000

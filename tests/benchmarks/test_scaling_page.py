@@ -8,6 +8,8 @@ import pytest
 from benchmarks import history_precision
 from benchmarks import scaling_page
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"
 
 
