@@ -95,7 +95,7 @@ def draw(found: dict, file: pathlib.Path) -> None:
   ax.set_xscale("log")
   ax.set_xticks(
     [2 * r + 5 for r in sorted(ticks)],
-    [f"{2 * r + 5}\n{r + 2}\nr = {r}" for r in sorted(ticks)],
+    [f"{2 * r + 5}\n{r + 3}\nr = {r}" for r in sorted(ticks)],
   )
   ax.minorticks_off()
   ax.set(

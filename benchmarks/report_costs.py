@@ -21,7 +21,8 @@ def _steps(found: dict) -> str:
       f"{r['floor']:.2f}" if r["floor"] else "",
       _share_of_bandwidth(r, found["made"]),
       f"{r['host_reads']:g}",
-      f"{r['compile_s']:.1f}",
+      f"{r['compile_s']:.1f} / {r['bare_compile_s']:.1f}",
+      str(r["copies"]),
       f"{r['temp_copies']:.1f}",
     ]
     for r in found["rows"]
@@ -29,7 +30,8 @@ def _steps(found: dict) -> str:
   head = ["forecaster", "form", "base", "leaves", "parameters", "history"]
   head += ["bare step (us)", "step (us)", "ratio", "byte floor"]
   head += ["of the bandwidth", "host reads"]
-  return report.table([*head, "compile (s)", "temp (parameter sizes)"], rows)
+  head += ["compile (s), ours / bare", "copies of an array"]
+  return report.table([*head, "temp (parameter sizes)"], rows)
 
 
 def _share_of_bandwidth(row: dict, made: dict) -> str:
@@ -45,10 +47,12 @@ def _wall(found: dict) -> str:
     [
       r["task"],
       r["base"],
+      f"{r['gradient_s'] / r['update_s']:.0f}",
       f"{r['base_s']:.3f}",
       f"{r['predict_s']:.3f}",
       f"**{r['base_s'] / r['predict_s']:.2f}**",
       f"{r['base_gradients']} / {r['predict_gradients']}",
+      f"{r['base_gradients'] / r['predict_gradients']:.2f}",
       # The first run less the median: what was compiled before counts nothing.
       " / ".join(
         f"{max(r[key], 0):.1f}"
@@ -57,8 +61,9 @@ def _wall(found: dict) -> str:
     ]
     for r in found["rows"]
   ]
-  head = ["task", "base", "base (s)", "with prediction (s)", "speed-up"]
-  return report.table([*head, "true gradients", "compile (s)"], rows)
+  head = ["task", "base", "gradient / update", "base (s)"]
+  head += ["with prediction (s)", "speed-up", "true gradients", "their ratio"]
+  return report.table([*head, "compile (s)"], rows)
 
 
 def _end_to_end(found: dict) -> str:

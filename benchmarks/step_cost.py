@@ -13,7 +13,8 @@ device to say. How often is counted in a profile; what it costs is the differenc
 to as many steps in a loop whose length the compiler knows ("fixed count").
 
 Beside predicted steps in these forms: the update from a true gradient, which is
-recorded, and from one that passes while the predictor rests.
+recorded, and from one that passes while the predictor rests. "default" is the whole
+predictor as it comes, of which only these two are shown: its windows end as they will.
 """
 
 import argparse
@@ -36,7 +37,6 @@ import optax_predict
 from optax_predict import _fast_forward as fast_forward
 
 STEPS = 8
-_FORMS = 5
 _RATE = 1e-4
 # Reads and writes of one parameter-sized buffer in a bare update.
 _BARE_BUFFERS = {"adam": 7, "sgd": 3}
@@ -46,6 +46,7 @@ _FORECASTERS = {
   "secant": optax_predict.forecasters.secant,
   "secant(5)": functools.partial(optax_predict.forecasters.secant, 5),
 }
+_DEFAULT = "default"
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
 _RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -75,12 +76,24 @@ def _params(setting: Setting) -> list[jax.Array]:
 
 
 def _optimizer(setting: Setting) -> optax.GradientTransformation:
+  parts = ()
+  if setting.forecaster != _DEFAULT:
+    horizon = optax_predict.horizons.fixed(STEPS, min_correlation=-1.0)
+    parts = (_FORECASTERS[setting.forecaster](), horizon)
   rule = optax_predict.predict_gradients(
-    _FORECASTERS[setting.forecaster](),
-    optax_predict.horizons.fixed(STEPS, min_correlation=-1.0),
-    accumulator_dtype=_HISTORIES[setting.history],
+    *parts, accumulator_dtype=_HISTORIES[setting.history]
   )
   return optax.chain(rule, _BASES[setting.base](_RATE))
+
+
+def _forms(tx, base, setting: Setting):
+  """Form, program, what it is compared with, and steps of either."""
+  if setting.forecaster != _DEFAULT:
+    yield "fast_forward", _fast_forward(tx), _bare_loop(base), STEPS
+    yield "fixed count", _fixed_count(tx), _bare_loop(base), STEPS
+    yield "per step", _per_step(tx), _bare_step(base), 1
+  yield "true gradient", _true_gradient(tx, 0), _bare_step(base), 1
+  yield "resting", _true_gradient(tx, -1), _bare_step(base), 1
 
 
 def _steps_at_once(setting: Setting) -> int:
@@ -124,17 +137,6 @@ def _history_bytes(state: Any, smallest: int) -> int:
   held = [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
   found = jax.tree.leaves(held)
   return sum(x.nbytes for x in found if x.size >= smallest)
-
-
-class _Carried:
-  """Calls a program on what it returned before, so that it may donate."""
-
-  def __init__(self, program: timing.Program, carry, *constants):
-    self._program, self._carry, self._constants = program, carry, constants
-
-  def __call__(self):
-    self._carry = self._program(*self._carry, *self._constants)
-    return self._carry
 
 
 def _bare_loop(base):
@@ -218,13 +220,7 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
   bare_bytes = _BARE_BUFFERS[setting.base] * size
   floor = 1 + (_history_bytes(state, smallest) - size) / bare_bytes
   rows = []
-  for form, ours, theirs, steps in (
-    ("fast_forward", _fast_forward(tx), _bare_loop(base), STEPS),
-    ("fixed count", _fixed_count(tx), _bare_loop(base), STEPS),
-    ("per step", _per_step(tx), _bare_step(base), 1),
-    ("true gradient", _true_gradient(tx, 0), _bare_step(base), 1),
-    ("resting", _true_gradient(tx, -1), _bare_step(base), 1),
-  ):
+  for form, ours, theirs, steps in _forms(tx, base, setting):
     carry = _copied((params, state))
     bare_carry = _copied((params, base.init(params)))
     is_predicted = form not in ("true gradient", "resting")
@@ -233,8 +229,8 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
     measured = timing.Program(ours, *carry, *given, donate=(0, 1))
     bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
     calls = {
-      "ours": _Carried(measured, carry, *given),
-      "bare": _Carried(bare, bare_carry, grads),
+      "ours": timing.Carried(measured, carry, *given),
+      "bare": timing.Carried(bare, bare_carry, grads),
     }
     seconds = timing.interleaved(calls, rounds)
     medians = {k: statistics.median(v) / steps for k, v in seconds.items()}
@@ -263,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--sizes", nargs="+", type=float, default=[1, 4, 16])
   parser.add_argument("--leaves", nargs="+", type=int, default=[1, 50])
   parser.add_argument("--bases", nargs="+", default=["adam"])
-  parser.add_argument("--forecasters", nargs="+", default=list(_FORECASTERS))
+  names = [*_FORECASTERS, _DEFAULT]
+  parser.add_argument("--forecasters", nargs="+", default=names, choices=names)
   parser.add_argument("--histories", nargs="+", default=list(_HISTORIES))
   parser.add_argument("--rounds", type=int, default=9)
   parser.add_argument("--keep", action="store_true", help="and add to it")
@@ -283,8 +280,9 @@ def main(argv: list[str] | None = None) -> None:
   ):
     parameters = round(size * 1e6) // leaves * leaves
     setting = Setting(forecaster, base, leaves, parameters, history)
-    rows += measure(setting, arguments.rounds)
-    for row in rows[-_FORMS:]:
+    measured = measure(setting, arguments.rounds)
+    rows += measured
+    for row in measured:
       print(*setting, row["form"], f"{row['ratio']:.2f}", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")

@@ -18,6 +18,7 @@ from benchmarks import environment
 from benchmarks import opponents
 from benchmarks import running
 from benchmarks import targets
+from benchmarks import timing
 
 _RESULTS = pathlib.Path(__file__).parent / "results"
 _TASKS = (
@@ -29,6 +30,8 @@ _TASKS = (
   "tsne_digits",
 )
 _TAU = targets.TAUS[1]
+# Calls of a gradient and of an update that are timed in turns.
+_CALLS = 50
 
 
 def _clocked(problem, method: str, rate: float, level: float):
@@ -36,6 +39,19 @@ def _clocked(problem, method: str, rate: float, level: float):
   begun = time.perf_counter()
   run = running.run(problem, method, rate, 0, level)
   return time.perf_counter() - begun, run
+
+
+def _costs(problem, method: str, rate: float) -> dict[str, float]:
+  """Seconds of a gradient and of an update by the optimizer, one call each."""
+  x = problem.start(0)
+  state, step = opponents.init(method)(x), opponents.step(method)
+  _, gradient = problem.value_and_grad(x)
+  calls = {
+    "gradient_s": lambda: problem.value_and_grad(x),
+    "update_s": lambda: step(rate, x, state, gradient),
+  }
+  seconds = timing.interleaved(calls, _CALLS)
+  return {name: statistics.median(found) for name, found in seconds.items()}
 
 
 def _contestants(task: dict, base: str) -> dict[str, float] | None:
@@ -73,6 +89,7 @@ def measure(name: str, task: dict, base: str, rounds: int) -> dict | None:
     "predict_gradients": len(runs[ours].losses),
     "compile_base_s": first[plain] - medians[plain],
     "compile_predict_s": first[ours] - medians[ours],
+    **_costs(problem, plain, rates[plain]),
   }
 
 

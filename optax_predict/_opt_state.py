@@ -90,9 +90,8 @@ def predict_states(opt_state):
 def check_made_by(tx, params, opt_state):
   """Raises a ValueError unless the state, predictors' aside, could be of ``tx``."""
   expected = jax.eval_shape(tx.init, params)
-  if jax.tree.structure(opt_state, is_leaf=is_state) != jax.tree.structure(
-    expected, is_leaf=is_state
-  ):
+  got: Any = jax.tree.structure(opt_state, is_leaf=is_state)
+  if got != jax.tree.structure(expected, is_leaf=is_state):
     raise ValueError(
       "opt_state is not a state of tx, or was made for other parameters. Pass"
       " the optimizer that predict_gradients() stands in, and the state that"

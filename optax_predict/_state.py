@@ -156,7 +156,8 @@ class GradientPredictor(NamedTuple):
       state)``: the forecast after a ``look_ahead`` at the same parameters that
       left predicted steps to take; nothing is checked twice.
     limit_gradient: ``limit_gradient(gradients, state) -> gradients``: a true
-      gradient, after it was recorded, at the length the horizon allows.
+      gradient, after it was recorded, at the length the horizon allows; zeros for
+      one that is not finite where its window is to be taken back.
     compute_correction: ``compute_correction(gradients, state, params=None) ->
       (correction, state)``: true gradient minus the forecast for it, zeros if
       nothing was predicted since the last true gradient. It is added to the

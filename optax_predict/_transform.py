@@ -36,7 +36,9 @@ def predict_gradients(
   it is shortened to that, and so are those after it until one is not longer.
 
   A true gradient that is not finite passes through, for
-  ``optax.apply_if_finite``, and is left out of the history. A forecast that is
+  ``optax.apply_if_finite``, and is left out of the history; at the end of a window
+  that :func:`fast_forward` is to take back, zeros stand for it, since the base would
+  keep it in its own state. A forecast that is
   not finite is never emitted. Gradients of another floating point dtype than the
   parameters' keep theirs. Parameters must be floating point or complex; conjugate
   the gradients of complex ones before, as for any optimizer: JAX's own point

@@ -95,8 +95,8 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     [1. 2.]
 
   References:
-    The Rust component ``GradientPredictor`` this library started from, for the
-    form of the forecast; Ljung and Soderstrom, `Theory and Practice of
+    ``DeterministicPredictor`` of the Rust package this library started from, for
+    the form of the forecast; Ljung and Soderstrom, `Theory and Practice of
     Recursive Identification`, 1983, for least squares with forgetting.
   """
   _checks.check_number("decay", decay, 0.0, 1.0)

@@ -57,8 +57,7 @@ def phases(
     >>> horizon = horizons.warmup(50, horizons.phases(5, 40, 10))
 
   References:
-    The Rust component ``GradientPredictor`` this library started from, for the
-    phases.
+    The phase trainer of the Rust package this library started from.
   """
   full = _checks.check_count("full_steps", full_steps)
   predicted = _checks.check_count("predict_steps", predict_steps)

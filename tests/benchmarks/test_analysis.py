@@ -31,6 +31,16 @@ def test_ratios_misses_and_upper_bounds():
   assert analysis.worst(found).task == "t1"
 
 
+def test_a_profile_is_behind_where_fewer_are_solved():
+  counts = [(5, 2), (7, 3), (4, 8), (None, 9), (2, None), (None, None)]
+  # Solved by 2, 3, ... 9 gradients: ours 1 1 2 3 3 4 4 4, theirs 1 2 2 2 2 2 3 4.
+  found = analysis.lag(_summary(counts), "sgd", "tuned", 1e-3, ("reporting",))
+  assert found == analysis.Lag(budgets=1, tasks=1, at=3)
+  ahead = _summary([(2, 5), (3, 7)])
+  found = analysis.lag(ahead, "sgd", "tuned", 1e-3, ("reporting",))
+  assert found == analysis.Lag(budgets=0, tasks=0, at=None)
+
+
 def test_other_groups_are_left_out():
   found = analysis.against_base(
     _summary([(50, 100)]), "sgd", "tuned", 1e-3, ("tuning",)

@@ -87,6 +87,14 @@ def test_report_and_figures_are_written(folder):
   assert made["versions"]["jax"]
 
 
+def test_a_report_of_nothing_leaves_the_summary(capsys, tmp_path):
+  kept = tmp_path / "summary.json"
+  kept.write_text("{}")
+  assert main.main(["report", "--results", str(tmp_path)]) == 1
+  assert kept.read_text() == "{}"
+  assert "No results in" in capsys.readouterr().err
+
+
 def test_list_names_tasks_and_methods(capsys, tmp_path):
   main.main(["list", "--tasks", "rosen*", "--results", str(tmp_path)])
   out = capsys.readouterr().out
