@@ -77,6 +77,7 @@ class Carried:
     self._program, self._carry, self._constants = program, carry, constants
 
   def __call__(self):
+    """Runs it once more."""
     self._carry = self._program(*self._carry, *self._constants)
     return self._carry
 
