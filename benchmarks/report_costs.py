@@ -47,7 +47,7 @@ def _wall(found: dict) -> str:
     [
       r["task"],
       r["base"],
-      f"{r['gradient_s'] / r['update_s']:.0f}",
+      f"{r['times']} x {r['gradient_s'] / r['update_s']:.0f}",
       f"{r['base_s']:.3f}",
       f"{r['predict_s']:.3f}",
       f"**{r['base_s'] / r['predict_s']:.2f}**",
@@ -61,7 +61,7 @@ def _wall(found: dict) -> str:
     ]
     for r in found["rows"]
   ]
-  head = ["task", "base", "gradient / update", "base (s)"]
+  head = ["task", "base", "times x gradient / update", "base (s)"]
   head += ["with prediction (s)", "speed-up", "true gradients", "their ratio"]
   return report.table([*head, "compile (s)"], rows)
 

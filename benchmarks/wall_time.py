@@ -5,13 +5,21 @@ python -m benchmarks.wall_time
 Takes the tuned rates from the summary and runs base and prediction in turns in
 one process, compiled beforehand. Both loops are the suite's own, so a cheap
 loss shows what prediction costs and an expensive one what it saves.
+
+The tasks are small, and a gradient of theirs costs a few dozen updates by the
+optimizer at most. So they run once more with every gradient evaluated as many times
+over as make it cost at least `--cost` updates.
 """
 
 import argparse
+import itertools
 import json
+import math
 import pathlib
 import statistics
 import time
+
+import jax
 
 from benchmarks import analysis
 from benchmarks import environment
@@ -32,6 +40,20 @@ _TASKS = (
 _TAU = targets.TAUS[1]
 # Calls of a gradient and of an update that are timed in turns.
 _CALLS = 50
+
+
+class _Dear:
+  """A problem whose gradient is evaluated some times over, for its price."""
+
+  def __init__(self, problem, times: int):
+    self.task, self.start = problem.task, problem.start
+    self._problem, self._times = problem, times
+
+  def value_and_grad(self, x):
+    """Once more as often as it takes; the same value and gradient."""
+    for _ in range(self._times):
+      found = jax.block_until_ready(self._problem.value_and_grad(x))
+    return found
 
 
 def _clocked(problem, method: str, rate: float, level: float):
@@ -65,12 +87,25 @@ def _contestants(task: dict, base: str) -> dict[str, float] | None:
   return rates
 
 
-def measure(name: str, task: dict, base: str, rounds: int) -> dict | None:
-  """One line of the table; None if either misses the target."""
+def measure(
+  name: str, task: dict, base: str, rounds: int, cost: float
+) -> dict | None:
+  """One line of the table; None if either misses the target.
+
+  Args:
+    name: of the task.
+    task: its part of the summary.
+    base: name of the optimizer.
+    rounds: runs of either.
+    cost: of a gradient, in updates, at least.
+  """
   rates = _contestants(task, base)
   if rates is None:
     return None
   problem = running.problem(name)
+  costs = _costs(problem, base, rates[base])
+  times = math.ceil(cost * costs["update_s"] / costs["gradient_s"])
+  problem = _Dear(problem, max(times, 1))
   level = targets.level(task["start"][0], task["best"][0], _TAU)
   first = {m: _clocked(problem, m, r, level)[0] for m, r in rates.items()}
   seconds, runs = {m: [] for m in rates}, {}
@@ -89,7 +124,8 @@ def measure(name: str, task: dict, base: str, rounds: int) -> dict | None:
     "predict_gradients": len(runs[ours].losses),
     "compile_base_s": first[plain] - medians[plain],
     "compile_predict_s": first[ours] - medians[ours],
-    **_costs(problem, plain, rates[plain]),
+    **costs,
+    "times": max(times, 1),
   }
 
 
@@ -98,17 +134,19 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.wall_time")
   parser.add_argument("--tasks", nargs="+", default=_TASKS)
   parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--cost", type=float, default=200.0)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)
   folder = arguments.results
   summary = json.loads((folder / "summary.json").read_text())
   made, rows = environment.describe(), []
-  for name in arguments.tasks:
-    for base in opponents.BASES:
-      row = measure(name, summary["tasks"][name], base, arguments.rounds)
-      if row is not None:
-        rows.append(row)
-        print(row, flush=True)
+  for cost, name, base in itertools.product(
+    (0.0, arguments.cost), arguments.tasks, opponents.BASES
+  ):
+    row = measure(name, summary["tasks"][name], base, arguments.rounds, cost)
+    if row is not None:
+      rows.append(row)
+      print(row, flush=True)
   file = folder / f"wall_time_{environment.slug(made)}.json"
   file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")
 

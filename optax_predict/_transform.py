@@ -26,8 +26,8 @@ def predict_gradients(
   it was given: one ``lax.cond`` chooses. What evaluates the loss less often is
   :func:`fast_forward` or :func:`value_and_grad`.
 
-  The defaults are one setting for all problems. To be careful, lower ``rtol`` of
-  :func:`horizons.adaptive`; to save memory, set
+  The defaults are one setting for all problems. To be careful, lower the learning
+  rate first, then ``rtol`` of :func:`horizons.adaptive`; to save memory, set
   ``accumulator_dtype=jnp.bfloat16`` or fewer ``directions`` of
   :func:`forecasters.secant`.
 
