@@ -25,8 +25,8 @@ def is_possible(params, opt_state):
 def taken_back(params, opt_state):
   """Goes back to the start of a window that went wrong.
 
-  The true gradient at its end stays in the history and in the optimizer, whose
-  update from it is undone with the window.
+  The true gradient at its end, if it is finite, stays in the history and in the
+  optimizer, whose update from it is undone with the window.
   """
   (state,) = _opt_state.predict_states(opt_state)
   is_rejected = state.window_length < 0
