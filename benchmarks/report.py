@@ -115,7 +115,7 @@ def _lags(summary: dict) -> str:
         analysis.lag(summary, base, mode, tau, (key,)) for tau in targets.TAUS
       ]
       cells = [
-        f"{x.tasks} at {x.at} (at {x.budgets} budgets)" if x.tasks else "never"
+        f"{x.tasks} at {x.at} ({x.budgets} numbers)" if x.tasks else "never"
         for x in found
       ]
       rows.append([GROUPS[key], base, _MODE_NAMES[mode], *cells])
@@ -333,9 +333,9 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     " target, and those it cannot are left out for all methods.\n",
     _solved(summary, _HEADLINE),
     "### Where fewer are solved than without prediction\n",
-    "Tasks that prediction has not solved and its tuned base has, of those"
-    " solved by so many true gradients: how many more the base has at most,"
-    " at which number, and at how many numbers it has more.\n",
+    "How many fewer tasks are solved by a number of true gradients than by the"
+    " tuned base, net of those that only prediction has solved: at most, the"
+    " first number at which it is so many, and at how many numbers it is any.\n",
     _lags(summary),
     "## Where prediction did harm\n",
     f"More than {analysis.HARM} true gradients of the base, all tasks.\n",

@@ -20,6 +20,7 @@ import statistics
 import time
 
 import jax
+import numpy as np
 
 from benchmarks import analysis
 from benchmarks import environment
@@ -70,7 +71,7 @@ def _costs(problem, method: str, rate: float) -> dict[str, float]:
   _, gradient = problem.value_and_grad(x)
   calls = {
     "gradient_s": lambda: problem.value_and_grad(x),
-    "update_s": lambda: step(rate, x, state, gradient),
+    "update_s": lambda: step(np.float32(rate), x, state, gradient),
   }
   seconds = timing.interleaved(calls, _CALLS)
   return {name: statistics.median(found) for name, found in seconds.items()}
@@ -88,24 +89,34 @@ def _contestants(task: dict, base: str) -> dict[str, float] | None:
 
 
 def measure(
-  name: str, task: dict, base: str, rounds: int, cost: float
-) -> dict | None:
-  """One line of the table; None if either misses the target.
+  name: str, task: dict, base: str, rounds: int, costs: tuple[float, ...]
+) -> list[dict]:
+  """Lines of the table, none if either misses the target.
 
   Args:
     name: of the task.
     task: its part of the summary.
     base: name of the optimizer.
     rounds: runs of either.
-    cost: of a gradient, in updates, at least.
+    costs: of a gradient, in updates, at least; a line each.
   """
   rates = _contestants(task, base)
   if rates is None:
-    return None
+    return []
   problem = running.problem(name)
-  costs = _costs(problem, base, rates[base])
-  times = math.ceil(cost * costs["update_s"] / costs["gradient_s"])
-  problem = _Dear(problem, max(times, 1))
+  prices = _costs(problem, base, rates[base])
+  rows = []
+  for cost in costs:
+    times = math.ceil(cost * prices["update_s"] / prices["gradient_s"])
+    timed = _timed(_Dear(problem, max(times, 1)), task, rates, rounds)
+    rows.append(
+      {"task": name, "base": base, "times": max(times, 1), **timed, **prices}
+    )
+  return rows
+
+
+def _timed(problem, task: dict, rates: dict[str, float], rounds: int) -> dict:
+  """Seconds of either to the target, in turns."""
   level = targets.level(task["start"][0], task["best"][0], _TAU)
   first = {m: _clocked(problem, m, r, level)[0] for m, r in rates.items()}
   seconds, runs = {m: [] for m in rates}, {}
@@ -116,16 +127,12 @@ def measure(
   plain, ours = rates
   medians = {m: statistics.median(s) for m, s in seconds.items()}
   return {
-    "task": name,
-    "base": base,
     "base_s": medians[plain],
     "predict_s": medians[ours],
     "base_gradients": len(runs[plain].losses),
     "predict_gradients": len(runs[ours].losses),
     "compile_base_s": first[plain] - medians[plain],
     "compile_predict_s": first[ours] - medians[ours],
-    **costs,
-    "times": max(times, 1),
   }
 
 
@@ -140,12 +147,11 @@ def main(argv: list[str] | None = None) -> None:
   folder = arguments.results
   summary = json.loads((folder / "summary.json").read_text())
   made, rows = environment.describe(), []
-  for cost, name, base in itertools.product(
-    (0.0, arguments.cost), arguments.tasks, opponents.BASES
-  ):
-    row = measure(name, summary["tasks"][name], base, arguments.rounds, cost)
-    if row is not None:
-      rows.append(row)
+  for name, base in itertools.product(arguments.tasks, opponents.BASES):
+    task, costs = summary["tasks"][name], (0.0, arguments.cost)
+    found = measure(name, task, base, arguments.rounds, costs)
+    rows += found
+    for row in found:
       print(row, flush=True)
   file = folder / f"wall_time_{environment.slug(made)}.json"
   file.write_text(json.dumps({"made": made, "rows": rows}, indent=1) + "\n")

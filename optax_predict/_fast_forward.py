@@ -84,9 +84,9 @@ def fast_forward(
   _checks.check_optimizer("tx", tx, "fast_forward(tx, params, opt_state)")
   _checks.check_present("params", params)
   _opt_state.predict_states(opt_state)
-  _opt_state.check_made_by(tx, params, opt_state)
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
+  _opt_state.check_made_by(tx, placeholder, params, opt_state, extra_args)
   if not _may_pass_on(opt_state):
     _leaks.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
   may_retreat = _retreat.is_possible(params, opt_state)

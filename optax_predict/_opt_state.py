@@ -87,16 +87,26 @@ def predict_states(opt_state):
   return found
 
 
-def check_made_by(tx, params, opt_state):
-  """Raises a ValueError unless the state, predictors' aside, could be of ``tx``."""
-  expected = jax.eval_shape(tx.init, params)
+def check_made_by(tx, updates, params, opt_state, extra_args):
+  """Raises a ValueError for a state that is not of ``tx`` and does not work.
+
+  One that is built otherwise may do: of a schedule, where the rate is a number now.
+  """
+  try:
+    expected = jax.eval_shape(tx.init, params)
+  except jax.errors.JAXTypeError:
+    return  # It reads numbers, which are not known here.
   got: Any = jax.tree.structure(opt_state, is_leaf=is_state)
-  if got != jax.tree.structure(expected, is_leaf=is_state):
+  if got == jax.tree.structure(expected, is_leaf=is_state):
+    return
+  try:
+    jax.eval_shape(lambda: tx.update(updates, opt_state, params, **extra_args))
+  except (AttributeError, TypeError, ValueError) as error:
     raise ValueError(
       "opt_state is not a state of tx, or was made for other parameters. Pass"
       " the optimizer that predict_gradients() stands in, and the state that"
       " its init or its last update returned."
-    )
+    ) from error
 
 
 def map_states(fn, opt_state, *rest):

@@ -27,7 +27,7 @@ def predict_gradients(
   :func:`fast_forward` or :func:`value_and_grad`.
 
   The defaults are one setting for all problems. To be careful, lower the learning
-  rate first, then ``rtol`` of :func:`horizons.adaptive`; to save memory, set
+  rate; to predict less, ``rtol`` of :func:`horizons.adaptive`; to save memory, set
   ``accumulator_dtype=jnp.bfloat16`` or fewer ``directions`` of
   :func:`forecasters.secant`.
 
@@ -38,7 +38,8 @@ def predict_gradients(
   A true gradient that is not finite passes through, for
   ``optax.apply_if_finite``, and is left out of the history; at the end of a window
   that :func:`fast_forward` is to take back, zeros stand for it, since the base would
-  keep it in its own state. A forecast that is
+  keep it in its own state (and an ``apply_if_finite`` after the predictor does not
+  count it). A forecast that is
   not finite is never emitted. Gradients of another floating point dtype than the
   parameters' keep theirs. Parameters must be floating point or complex; conjugate
   the gradients of complex ones before, as for any optimizer: JAX's own point

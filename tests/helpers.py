@@ -1,9 +1,17 @@
 """Tolerances and trees the tests share."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Of two that meet at an entry of the tests' cache, one may find half of it.
+STRICT_PYTHON = (
+  sys.executable,
+  *("-W", "error"),
+  *("-W", "ignore:Error reading persistent compilation cache entry"),
+)
 # Relative tolerance for sums of a few dozen terms.
 RTOL = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-5, "float64": 1e-12}
 

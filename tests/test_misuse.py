@@ -193,6 +193,24 @@ def test_mistake_is_named(name):
     call()
 
 
+def test_a_state_that_works_is_not_refused():
+  """Another structure, but no harm: a schedule's state for a constant rate."""
+  scheduled = optax.chain(predict(), optax.sgd(lambda step: 0.1))
+  state = scheduled.init(params())
+  optax_predict.fast_forward(optimizer(), params(), state)
+
+
+def test_an_init_that_reads_numbers_is_left_alone():
+  base = optax.sgd(0.1)
+
+  def init(params):
+    assert float(params["a"][0]) == 1
+    return base.init(params)
+
+  tx = optax.chain(predict(), optax.GradientTransformation(init, base.update))
+  optax_predict.fast_forward(tx, params(), tx.init(params()))
+
+
 def test_parameters_are_not_optional():
   tx = optimizer()
   with pytest.raises(TypeError, match="params"):

@@ -5,7 +5,6 @@ import math
 import os
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ SMALLEST = 64 * 8 // DEVICES
 def _program():
   """What `sharding_program.py` prints, run once."""
   environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-  command = [sys.executable, "-W", "error", "-m", "tests.sharding_program"]
+  command = [*helpers.STRICT_PYTHON, "-m", "tests.sharding_program"]
   done = subprocess.run(
     command, cwd=ROOT, env=environment, capture_output=True, text=True
   )

@@ -11,6 +11,7 @@ from packaging import requirements
 from packaging import version
 
 import optax_predict
+from tests import helpers
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = pathlib.Path(optax_predict.__file__).parent
@@ -80,7 +81,7 @@ bad = ("socket.", "urllib.", "http.", "ftplib.", "pickle.", "marshal.load ",
        "subprocess.", "os.system", "os.exec", "os.posix_spawn")
 assert not [name for name in events if name.startswith(bad)]
 """
-  subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+  subprocess.run([*helpers.STRICT_PYTHON, "-c", code], check=True)
 
 
 def test_nnx_comes_when_it_is_asked_for():

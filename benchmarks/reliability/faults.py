@@ -89,8 +89,8 @@ PARAMETERS: dict[str, Callable[..., jax.Array]] = {
 # A factor on the rate, or another problem, from the call on at which it begins.
 RATES: dict[str, float] = {"rate / 10": 0.1, "rate x 1.5": 1.5}
 PROBLEMS: dict[str, float] = {"other batch": 1.0, "other curvature": -1.0}
-# Calls for which gradients are of a smaller batch: as long as it takes a predictor to
-# give up, and then all data again. Noise of the gradient's own length.
+# Calls for which gradients are of a smaller batch, and then of all data again: noise
+# of the gradient's own length. Some predictors rest by then, others do not.
 NOISE: dict[str, int] = {"30 calls of noise": 30}
 # What of the optimizer's state begins anew.
 RESETS = ("optimizer begins anew", "base begins anew", "predictor begins anew")

@@ -112,8 +112,8 @@ def adaptive(
   and so on up to 512. A window begins that anew.
 
   Args:
-    rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller is more
-      careful.
+    rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
+      predicts less.
     max_steps: longest window, in optimizer steps, at least 1.
     max_growth: a window stops after an update that is longer than this many
       times the update from the last true gradient, and where it has led more

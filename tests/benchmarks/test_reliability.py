@@ -138,6 +138,32 @@ def test_harm_on_the_tasks_by_hand():
   ]
 
 
+def test_recovery_from_noise_is_counted_from_its_end():
+  number, steps = faults.names().index("30 calls of noise"), np.zeros((1, 40))
+  steps[:, 10:20] = 1
+  steps[:, 20:] = 2
+  steps[:, 35:] = 3
+  case = faults.Case(np.array([number]), np.array([2]), np.ones(1))
+  # It lasts from call 2 to 31; the next predicted step is at call 35.
+  np.testing.assert_array_equal(fault_table.recovery(case, steps), [4])
+
+
+def test_misses_are_listed_by_run():
+  best = {"rates": [0.1, 0.2, 0.3]}
+  best["targets"] = {
+    tau: {"ratios": [math.inf, 1.0, ratio], "control": [1.0] * 3}
+    for tau, ratio in (("0.1", 1.5), ("0.01", 1.0))
+  }
+  results = {
+    "size": {"families": ["quadratic"], "count": 3},
+    "optimizers": {"sgd": {"best rate": best}},
+  }
+  page = report._worst(results)
+  assert "3 of all targets took more" in page and "2 of them are misses" in page
+  assert "- quadratic 0, sgd, best rate: 0.1, 0.01\n" in page
+  assert "| quadratic 2 | sgd | 0.3 (best rate) | 0.1 | 1.50 | 1.00 |" in page
+
+
 def test_recovery_by_hand():
   number = faults.names().index("one NaN")
   case = faults.Case(np.array([number] * 3), np.array([2] * 3), np.ones(3))
@@ -207,9 +233,13 @@ def test_page_and_figure_are_written(compared, tmp_path):
   )
   assert "2 minutes in 2 processes" in page
   assert "**1 of 18 runs were lost with prediction" in page
-  assert "1 of the 1 the base alone loses later, and 1 ended not finite" in page
+  assert (
+    "1 of the 1 the base alone loses later. 1 of all ended not finite" in page
+  )
   assert "a third of it 16.7% (control 0.0%, 5% faster 50.0%)" in page
   assert "noisy quadratic 1" in page
+  # Said of one run only, where it is among the lost.
+  assert "looked at step by step" not in page
   assert (
     "**Of 18 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
     " only.**" in page
