@@ -36,7 +36,7 @@ shows is chance, not prediction. A base that is **{faster} faster**, alone at so
 larger a rate, shows how near to the edge these runs are.
 
 **Lost** is a run that after {horizon} true gradients is above its start, or had a loss
-that is not finite before, where the base alone is and has neither. **Later by the base
+that is not finite before, where neither is so of the base alone. **Later by the base
 too** are those of them in which the base alone, at some gradient between that and
 {longer} times as many, is above its start or not finite as well. **Not finite** are
 runs whose parameters or state ended so, after twice as many, where the base's did not.
