@@ -86,6 +86,15 @@ def against_base(
   )
 
 
+def pooled(
+  summary: dict, mode: str, tau: float, groups: tuple[str, ...]
+) -> list[Comparison]:
+  """``against_base`` with every base."""
+  return [
+    c for base in BASES for c in against_base(summary, base, mode, tau, groups)
+  ]
+
+
 def median(comparisons: list[Comparison]) -> float:
   """The median ratio; NaN of nothing."""
   ratios = [c.ratio for c in comparisons]

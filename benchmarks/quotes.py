@@ -40,11 +40,7 @@ def values(summary: dict) -> dict[str, str]:
         }
     found |= _against_line_searches(summary, group, base)
   for group, mode in itertools.product(_GROUPS, analysis.MODES):
-    compared = [
-      c
-      for base in analysis.BASES
-      for c in analysis.against_base(summary, base, mode, _TAU, (group,))
-    ]
+    compared = analysis.pooled(summary, mode, _TAU, (group,))
     pairs = [c.ratio for c in compared]
     found[f"{group}.{mode}.median"] = report.number(analysis.median(compared))
     found[f"{group}.{mode}.harmed"] = str(sum(r > analysis.HARM for r in pairs))

@@ -210,22 +210,12 @@ def _headline_base(summary: dict, base: str, group: str) -> str:
   return f"- **{base}**: {'; '.join(parts)}." if parts else ""
 
 
-def _pooled(summary: dict, group: str, mode: str, families=None):
-  """Comparisons of all bases, of some families of tasks only if given."""
-  return [
-    c
-    for base in analysis.BASES
-    for c in analysis.against_base(summary, base, mode, _MIDDLE, (group,))
-    if families is None or summary["tasks"][c.task]["family"] in families
-  ]
-
-
 def _headline_all(summary: dict, group: str) -> str:
   parts = [
     f"median {number(analysis.median(found))} {_MODE_NAMES[mode]}"
     f" ({len(found)} pairs of a task and an optimizer)"
     for mode in analysis.MODES
-    if (found := _pooled(summary, group, mode))
+    if (found := analysis.pooled(summary, mode, _MIDDLE, (group,)))
   ]
   return f"- **All three**: {'; '.join(parts)}." if parts else ""
 
@@ -233,7 +223,12 @@ def _headline_all(summary: dict, group: str) -> str:
 def _headline_networks(summary: dict, group: str) -> str:
   parts, names = [], set()
   for mode in analysis.MODES:
-    if found := _pooled(summary, group, mode, _NETWORKS):
+    found = [
+      c
+      for c in analysis.pooled(summary, mode, _MIDDLE, (group,))
+      if summary["tasks"][c.task]["family"] in _NETWORKS
+    ]
+    if found:
       names |= {c.task for c in found}
       median = number(analysis.median(found))
       parts.append(f"median {median} {_MODE_NAMES[mode]} ({len(found)} pairs)")
@@ -272,7 +267,8 @@ def _headline_solved(summary: dict, group: str) -> str:
 def _headline_harm(summary: dict, group: str) -> str:
   parts = []
   for mode in analysis.MODES:
-    ratios = [c.ratio for c in _pooled(summary, group, mode)]
+    found = analysis.pooled(summary, mode, _MIDDLE, (group,))
+    ratios = [c.ratio for c in found]
     if ratios:
       harmed = sum(r > analysis.HARM for r in ratios)
       still = sum(abs(r - 1) <= analysis.NOTHING for r in ratios)

@@ -107,11 +107,10 @@ def measure(
   prices = _costs(problem, base, rates[base])
   rows = []
   for cost in costs:
-    times = math.ceil(cost * prices["update_s"] / prices["gradient_s"])
-    timed = _timed(_Dear(problem, max(times, 1)), task, rates, rounds)
-    rows.append(
-      {"task": name, "base": base, "times": max(times, 1), **timed, **prices}
-    )
+    ratio = prices["update_s"] / prices["gradient_s"]
+    times = max(1, math.ceil(cost * ratio))
+    timed = _timed(_Dear(problem, times), task, rates, rounds)
+    rows.append({"task": name, "base": base, "times": times, **timed, **prices})
   return rows
 
 

@@ -17,7 +17,7 @@ _SETTINGS = {
 def pytest_configure(config):
   """One cache of compiled programs for all workers, and what they start.
 
-  Compiling is most of the time, and a third of the programs are the same.
+  Compiling is most of the time, and many programs are the same.
   """
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return

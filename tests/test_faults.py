@@ -123,7 +123,8 @@ def test_parameters_replaced_in_the_middle_of_a_window(factor):
   # Each lane meets it somewhere else in a window, or at its end.
   middle = ~np.asarray(due)[np.arange(1, STEPS + 1), np.arange(STEPS)]
   assert 10 < middle.sum() < STEPS
-  # What SGD alone leaves of the largest loss after as many steps, at most.
+  # Twice what the run without it has left as long before its end, at most, for the
+  # loss that it begins anew from.
   assert np.all(
     losses[:, -1] <= 2 * float(losses[0, STEPS]) * max(1, factor**2)
   )

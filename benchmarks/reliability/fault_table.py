@@ -83,8 +83,7 @@ def recovery(case: faults.Case, predicted_steps: np.ndarray) -> np.ndarray:
   steps = np.diff(predicted_steps, axis=1, prepend=0) > 0
   calls = np.arange(steps.shape[1])
   # Faults of the problem go on; what counts is when they began.
-  lasts = [0 if n is None else n for n in faults.durations()]
-  own = np.array(lasts)[np.asarray(case.fault)]
+  own = np.array(faults.durations())[np.asarray(case.fault)]
   end = case.first + np.where(own > 0, own, case.length)
   after = steps & (calls >= end[:, None])
   counted = after.argmax(axis=1) + 1.0 - end

@@ -101,9 +101,9 @@ def names() -> list[str]:
   return [*GRADIENTS, *PARAMETERS, *RATES, *PROBLEMS, *NOISE, *RESETS]
 
 
-def durations() -> list[int | None]:
-  """Calls that each fault lasts; ``None`` where the case says so."""
-  return [None if name in GRADIENTS else NOISE.get(name, 1) for name in names()]
+def durations() -> list[int]:
+  """Calls that each fault lasts; 0 where the case says so."""
+  return [0 if name in GRADIENTS else NOISE.get(name, 1) for name in names()]
 
 
 def cases(positions=POSITIONS, lengths=LENGTHS) -> Case:

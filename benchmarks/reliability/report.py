@@ -49,7 +49,7 @@ _SEEN = ("momentum", "tanh network 14")
 _WHY = """
 One of these was looked at step by step, momentum on "tanh network 14". No step is
 predicted in the five gradients before its loss rises above the start, nor while it
-rises; the base alone does not come to that place in ten times as many gradients.
+rises; the base alone does not rise above it in ten times as many gradients.
 """
 
 

@@ -41,6 +41,18 @@ def test_a_profile_is_behind_where_fewer_are_solved():
   assert found == analysis.Lag(budgets=0, tasks=0, at=None)
 
 
+def test_networks_are_those_of_their_families():
+  summary = _summary([(20, 100), (60, 100), (90, 100)])
+  for name, family in (("t0", "networks"), ("t1", "lora"), ("t2", "inverse")):
+    summary["tasks"][name]["family"] = family
+  assert report._headline_networks(summary, "reporting") == (
+    "- **Networks on all their data** (t0, t1): median 0.40 at its own (2 pairs)."
+  )
+  assert "median 0.60 at its own (3 pairs" in report._headline_all(
+    summary, "reporting"
+  )
+
+
 def test_other_groups_are_left_out():
   found = analysis.against_base(
     _summary([(50, 100)]), "sgd", "tuned", 1e-3, ("tuning",)

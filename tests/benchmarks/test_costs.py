@@ -1,11 +1,13 @@
 import types
 
 import jax.numpy as jnp
+import optax
 import pytest
 
 from benchmarks import report_costs
 from benchmarks import step_cost
 from benchmarks import timing
+from benchmarks import wall_time
 
 
 def test_rounds_are_interleaved_after_one_warm_up():
@@ -63,6 +65,31 @@ def test_step_cost_of_the_momentum_forecast(tmp_path):
   assert text.count("fast_forward") == 2
   # Adam moves 7 buffers; the forecast reads 2 and spares the gradient.
   assert "1.14" in text
+
+
+def test_the_default_is_timed_where_its_windows_do_not_matter():
+  for name, wanted in (("default", 2), ("secant", 5)):
+    setting = step_cost.Setting(name, "adam", 1, 1000, "float32")
+    tx = step_cost._optimizer(setting)
+    forms = [
+      form for form, *_ in step_cost._forms(tx, optax.adam(1.0), setting)
+    ]
+    assert forms[-2:] == ["true gradient", "resting"] and len(forms) == wanted
+
+
+def test_a_dear_gradient_is_the_same_and_evaluated_so_often():
+  calls = []
+
+  def value_and_grad(x):
+    calls.append(x)
+    return 2 * x, 3 * x
+
+  problem = types.SimpleNamespace(
+    task=None, start=None, value_and_grad=value_and_grad
+  )
+  dear = wall_time._Dear(problem, 4)
+  assert dear.value_and_grad(jnp.float32(5)) == (10, 15)
+  assert len(calls) == 4
 
 
 def test_floor_counts_each_buffer_once():
