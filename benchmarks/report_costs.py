@@ -12,7 +12,8 @@ def _steps(found: dict) -> str:
       r["forecaster"],
       r["form"],
       r["base"],
-      str(r["leaves"]),
+      # Results of before it could be flat have no such entry.
+      f"{r['leaves']}, flat" if r.get("is_flat") else str(r["leaves"]),
       f"{r['parameters'] / 1e6:g}M",
       r["history"],
       f"{r['bare_us']:.0f}",

@@ -15,9 +15,12 @@ to as many steps in a loop whose length the compiler knows ("fixed count").
 Beside predicted steps in these forms: the update from a true gradient, which is
 recorded, and from one that passes while the predictor rests. "default" is the whole
 predictor as it comes, of which only these two are shown: its windows end as they will.
+What it costs to rest is also measured as a share of a training step that takes as long
+as 50 updates, "resting, step of 50": there it is 1 that the ratio is to be held against.
 """
 
 import argparse
+from collections.abc import Callable
 import functools
 import itertools
 import json
@@ -37,6 +40,10 @@ import optax_predict
 from optax_predict import _fast_forward as fast_forward
 
 STEPS = 8
+# Updates that a training step takes as long as, and such steps in one timing: the
+# host prepares each while the device still works at the last.
+_DEAR = 50
+_CALLS = 4
 _RATE = 1e-4
 # Reads and writes of one parameter-sized buffer in a bare update.
 _BARE_BUFFERS = {"adam": 7, "sgd": 3}
@@ -60,6 +67,8 @@ class Setting(NamedTuple):
     leaves: arrays that the parameters are split into.
     parameters: entries in all.
     history: dtype of the history.
+    is_flat: whether ``optax.flatten`` makes one array of them, for predictor and
+      optimizer; it is compared with the bare optimizer on the arrays as they are.
   """
 
   forecaster: str
@@ -67,6 +76,7 @@ class Setting(NamedTuple):
   leaves: int
   parameters: int
   history: str
+  is_flat: bool = False
 
 
 def _params(setting: Setting) -> list[jax.Array]:
@@ -83,17 +93,44 @@ def _optimizer(setting: Setting) -> optax.GradientTransformation:
   rule = optax_predict.predict_gradients(
     *parts, accumulator_dtype=_HISTORIES[setting.history]
   )
-  return optax.chain(rule, _BASES[setting.base](_RATE))
+  tx = optax.chain(rule, _BASES[setting.base](_RATE))
+  return optax.flatten(tx) if setting.is_flat else tx
+
+
+class _Form(NamedTuple):
+  """A program and what it is compared with.
+
+  Attributes:
+    name: as in the table.
+    ours: ``ours(params, state)`` or, with a true gradient, ``(params, state,
+      grads)``.
+    theirs: the bare optimizer's, always of three arguments.
+    steps: of either, in one call.
+    calls: in one timing.
+    is_predicted: whether ``ours`` has no gradient.
+  """
+
+  name: str
+  ours: Callable[..., Any]
+  theirs: Callable[..., Any]
+  steps: int = 1
+  calls: int = 1
+  is_predicted: bool = False
 
 
 def _forms(tx, base, setting: Setting):
-  """Form, program, what it is compared with, and steps of either."""
+  loop, step = _bare_loop(base, STEPS), _bare_step(base)
+  resting = _true_gradient(tx, -1)
   if setting.forecaster != _DEFAULT:
-    yield "fast_forward", _fast_forward(tx), _bare_loop(base), STEPS
-    yield "fixed count", _fixed_count(tx), _bare_loop(base), STEPS
-    yield "per step", _per_step(tx), _bare_step(base), 1
-  yield "true gradient", _true_gradient(tx, 0), _bare_step(base), 1
-  yield "resting", _true_gradient(tx, -1), _bare_step(base), 1
+    forward, counted = _fast_forward(tx), _fixed_count(tx)
+    yield _Form("fast_forward", forward, loop, STEPS, is_predicted=True)
+    yield _Form("fixed count", counted, loop, STEPS, is_predicted=True)
+    yield _Form("per step", _per_step(tx), step, is_predicted=True)
+  yield _Form("true gradient", _true_gradient(tx, 0), step)
+  yield _Form("resting", resting, step)
+  if setting.forecaster == _DEFAULT:
+    name = f"resting, step of {_DEAR}"
+    yield _Form(name, _dear(resting, base), _dear(step, base), calls=_CALLS)
 
 
 def _steps_at_once(setting: Setting) -> int:
@@ -139,14 +176,14 @@ def _history_bytes(state: Any, smallest: int) -> int:
   return sum(x.nbytes for x in found if x.size >= smallest)
 
 
-def _bare_loop(base):
+def _bare_loop(base, count: int):
   def loop(params, state, grads):
     def body(_, carry):
       params, state = carry
       updates, state = base.update(grads, state, params)
       return optax.apply_updates(params, updates), state
 
-    return lax.fori_loop(0, STEPS, body, (params, state))
+    return lax.fori_loop(0, count, body, (params, state))
 
   return loop
 
@@ -205,6 +242,17 @@ def _true_gradient(tx, left: int):
   return step
 
 
+def _dear(step, base):
+  """The step, with a gradient that the rest of ``_DEAR`` updates go into."""
+
+  def dear(params, state, grads):
+    loop = _bare_loop(base, _DEAR - 1)
+    worked, _ = loop(grads, base.init(grads), grads)
+    return step(params, state, worked)
+
+  return dear
+
+
 def _copied(tree):
   """Fresh buffers, since each program donates its own."""
   return jax.tree.map(jnp.copy, tree)
@@ -220,29 +268,30 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
   bare_bytes = _BARE_BUFFERS[setting.base] * size
   floor = 1 + (_history_bytes(state, smallest) - size) / bare_bytes
   rows = []
-  for form, ours, theirs, steps in _forms(tx, base, setting):
+  for form in _forms(tx, base, setting):
     carry = _copied((params, state))
     bare_carry = _copied((params, base.init(params)))
-    is_predicted = form not in ("true gradient", "resting")
-    passes = _steps_at_once(setting) if form == "fast_forward" else 1
-    given = () if is_predicted else (grads,)
-    measured = timing.Program(ours, *carry, *given, donate=(0, 1))
-    bare = timing.Program(theirs, *bare_carry, grads, donate=(0, 1))
+    is_fast = form.name == "fast_forward"
+    passes = _steps_at_once(setting) if is_fast else 1
+    given = () if form.is_predicted else (grads,)
+    measured = timing.Program(form.ours, *carry, *given, donate=(0, 1))
+    bare = timing.Program(form.theirs, *bare_carry, grads, donate=(0, 1))
     calls = {
-      "ours": timing.Carried(measured, carry, *given),
-      "bare": timing.Carried(bare, bare_carry, grads),
+      "ours": timing.Carried(measured, carry, *given, calls=form.calls),
+      "bare": timing.Carried(bare, bare_carry, grads, calls=form.calls),
     }
     seconds = timing.interleaved(calls, rounds)
+    steps = form.steps * form.calls
     medians = {k: statistics.median(v) / steps for k, v in seconds.items()}
     rows.append(
       {
         **setting._asdict(),
-        "form": form,
+        "form": form.name,
         "bare_us": 1e6 * medians["bare"],
         "step_us": 1e6 * medians["ours"],
         "ratio": timing.ratio(seconds, "ours", "bare"),
-        "floor": floor / passes if is_predicted else None,
-        "bytes": floor * bare_bytes / passes if is_predicted else None,
+        "floor": floor / passes if form.is_predicted else None,
+        "bytes": floor * bare_bytes / passes if form.is_predicted else None,
         "host_reads": timing.host_reads(calls["ours"]) / steps,
         "compile_s": measured.compile_s,
         "bare_compile_s": bare.compile_s,
@@ -262,6 +311,7 @@ def main(argv: list[str] | None = None) -> None:
   names = [*_FORECASTERS, _DEFAULT]
   parser.add_argument("--forecasters", nargs="+", default=names, choices=names)
   parser.add_argument("--histories", nargs="+", default=list(_HISTORIES))
+  parser.add_argument("--flat", action="store_true", help="in optax.flatten")
   parser.add_argument("--rounds", type=int, default=9)
   parser.add_argument("--keep", action="store_true", help="and add to it")
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
@@ -279,7 +329,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments.histories,
   ):
     parameters = round(size * 1e6) // leaves * leaves
-    setting = Setting(forecaster, base, leaves, parameters, history)
+    setting = Setting(
+      forecaster, base, leaves, parameters, history, arguments.flat
+    )
     measured = measure(setting, arguments.rounds)
     rows += measured
     for row in measured:

@@ -73,12 +73,14 @@ def copies_to_host(planes: Iterable[Any]) -> int:
 class Carried:
   """Calls a program on what it returned before, so that it may donate."""
 
-  def __init__(self, program, carry, *constants):
+  def __init__(self, program, carry, *constants, calls: int = 1):
     self._program, self._carry, self._constants = program, carry, constants
+    self._calls = calls
 
   def __call__(self):
-    """Runs it once more."""
-    self._carry = self._program(*self._carry, *self._constants)
+    """Runs it ``calls`` times more, none of which is waited for."""
+    for _ in range(self._calls):
+      self._carry = self._program(*self._carry, *self._constants)
     return self._carry
 
 

@@ -1,5 +1,7 @@
 """Taking a window back that went wrong."""
 
+import jax
+from jax import flatten_util
 import jax.numpy as jnp
 
 from optax_predict import _base
@@ -9,16 +11,15 @@ from optax_predict import _opt_state
 
 
 def is_possible(params, opt_state):
-  """Whether one predictor sees the parameters as they are and may go back.
-
-  ``optax.flatten`` shows it others, and leaves no trace in the state.
-  """
+  """Whether one predictor sees the parameters, and may go back."""
   states = _opt_state.predict_states(opt_state)
   return (
     len(states) == 1
     and states[0].start_params is not None
     and _opt_state.is_plain_chain(opt_state)
-    and _checks.is_like(params, states[0].start_params)
+    and _checks.is_like(
+      _seen(params, states[0].start_params)[0], states[0].start_params
+    )
   )
 
 
@@ -30,8 +31,9 @@ def taken_back(params, opt_state):
   """
   (state,) = _opt_state.predict_states(opt_state)
   is_rejected = state.window_length < 0
+  seen, back = _seen(params, state.start_params)
   # No cond: this is written where the start of the last window was.
-  params = _base.where(is_rejected, state.start_params, params)
+  params = back(_base.where(is_rejected, state.start_params, seen))
   left = jnp.minimum(state.remaining_steps, 0)
   state = state._replace(
     remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
@@ -44,17 +46,34 @@ def taken_back(params, opt_state):
 
 def with_start(opens, params, held):
   """Keeps where a window begins, if one does."""
-  start = _base.where(opens, params, held["start_params"])
+  old = held["start_params"]
+  start = _base.where(opens, _seen(params, old)[0], old)
   return held | {"start_params": start}
 
 
 def with_length(opens, params, opt_state):
   """Keeps how far a window has led, if there was one."""
-  return _opt_state.map_states(
-    lambda s: s._replace(
-      window_length=jnp.where(
-        opens, _limits.distance(params, s.start_params), s.window_length
-      )
-    ),
-    opt_state,
-  )
+
+  def measured(state):
+    seen, _ = _seen(params, state.start_params)
+    length = _limits.distance(seen, state.start_params)
+    return state._replace(
+      window_length=jnp.where(opens, length, state.window_length)
+    )
+
+  return _opt_state.map_states(measured, opt_state)
+
+
+def _seen(params, like):
+  """The parameters as a predictor sees them, and the way back.
+
+  ``optax.flatten`` shows it one vector, and leaves no other trace in the state.
+  """
+  if _checks.is_like(params, like) or not _is_vector(like):
+    return params, lambda seen: seen
+  return flatten_util.ravel_pytree(params)
+
+
+def _is_vector(tree):
+  leaves = jax.tree.leaves(tree)
+  return len(leaves) == 1 and jnp.ndim(leaves[0]) == 1

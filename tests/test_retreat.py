@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import optax_predict
+from optax_predict import _retreat
 from tests import helpers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -234,6 +235,47 @@ def test_not_behind_a_wrapper(wrap):
   """A wrapper may keep parameters of its own, which would not go back."""
   path, _ = run(optimizer(wrap=wrap), [1.0, 1.0, 1.0, -5.0])
   np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "flat",
+  [
+    lambda predict, base: optax.flatten(optax.chain(predict, base)),
+    lambda predict, base: optax.chain(optax.flatten(predict), base),
+  ],
+)
+def test_behind_flatten_which_shows_one_vector(flat):
+  predict = optax_predict.predict_gradients(
+    optax_predict.forecasters.momentum(0.0), HORIZON
+  )
+  tx = flat(predict, optax.sgd(0.125))
+  x = {"a": jnp.ones([2, 2]), "b": jnp.array([1, 2, 3], jnp.bfloat16)}
+
+  @jax.jit
+  def step(x, state, gradient):
+    gradients = jax.tree.map(lambda p: jnp.full_like(p, gradient), x)
+    updates, state = tx.update(gradients, state, x)
+    return optax_predict.fast_forward(
+      tx, optax.apply_updates(x, updates), state
+    )
+
+  state, start = tx.init(x), x
+  for gradient, moved in ((1.0, 1), (1.0, 4), (1.0, 7), (-5.0, 5), (1.0, 8)):
+    types = helpers.types((x, state))
+    x, state = step(x, state, gradient)
+    assert helpers.types((x, state)) == types
+    # Eighths, which bfloat16 holds exactly.
+    for got, p in zip(jax.tree.leaves(x), jax.tree.leaves(start)):
+      np.testing.assert_array_equal(got, p - 0.125 * moved)
+
+
+def test_not_where_a_vector_is_of_another_length():
+  """What a transformation of the caller's shows is not ours to interpret."""
+  tx = optimizer()
+  params = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
+  state = tx.init(jnp.zeros(4))
+  assert not _retreat.is_possible(params, state)
+  assert _retreat.is_possible(params, tx.init(jnp.zeros(5)))
 
 
 def test_not_in_the_form_of_one_step_per_call():

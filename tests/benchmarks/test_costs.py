@@ -1,5 +1,7 @@
+import json
 import types
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -68,13 +70,41 @@ def test_step_cost_of_the_momentum_forecast(tmp_path):
 
 
 def test_the_default_is_timed_where_its_windows_do_not_matter():
-  for name, wanted in (("default", 2), ("secant", 5)):
+  always = ["true gradient", "resting"]
+  predicted = ["fast_forward", "fixed count", "per step"]
+  for name, wanted in (
+    ("default", [*always, "resting, step of 50"]),
+    ("secant", [*predicted, *always]),
+  ):
     setting = step_cost.Setting(name, "adam", 1, 1000, "float32")
     tx = step_cost._optimizer(setting)
-    forms = [
-      form for form, *_ in step_cost._forms(tx, optax.adam(1.0), setting)
+    forms = list(step_cost._forms(tx, optax.adam(1.0), setting))
+    assert [form.name for form in forms] == wanted
+    assert [form.is_predicted for form in forms] == [
+      form.name in predicted for form in forms
     ]
-    assert forms[-2:] == ["true gradient", "resting"] and len(forms) == wanted
+
+
+def test_a_dear_step_is_as_many_updates_and_one_of_ours():
+  updates = []
+  counting = optax.GradientTransformation(
+    lambda params: jnp.zeros([]),
+    lambda grads, state, params: (grads, state + 1),
+  )
+
+  def step(params, state, grads):
+    updates.append(grads)
+    return params, state
+
+  dear = step_cost._dear(step, counting)
+  assert dear(jnp.float32(1), None, jnp.float32(2)) == (1, None)
+  # 49 updates by 2, from 2.
+  assert updates == [2 + 49 * 2]
+
+
+def test_several_calls_are_timed_as_one():
+  count = timing.Carried(lambda x: (x + 1,), (0,), calls=4)
+  assert count() == (4,)
 
 
 def test_a_dear_gradient_is_the_same_and_evaluated_so_often():
@@ -90,6 +120,17 @@ def test_a_dear_gradient_is_the_same_and_evaluated_so_often():
   dear = wall_time._Dear(problem, 4)
   assert dear.value_and_grad(jnp.float32(5)) == (10, 15)
   assert len(calls) == 4
+
+
+def test_a_flat_history_is_of_one_array(tmp_path):
+  setting = step_cost.Setting("momentum", "adam", 5, 1000, "float32", True)
+  state = step_cost._optimizer(setting).init(step_cost._params(setting))
+  assert {x.shape for x in jax.tree.leaves(state)} == {(), (1000,)}
+  rows = step_cost.measure(setting, rounds=1)
+  made = {"device": "some", "bytes_per_second": 1.0}
+  file = tmp_path / "step_cost_some.json"
+  file.write_text(json.dumps({"made": made, "rows": rows}))
+  assert report_costs.section(tmp_path).count("| 5, flat |") == len(rows)
 
 
 def test_floor_counts_each_buffer_once():
