@@ -15,8 +15,8 @@ to as many steps in a loop whose length the compiler knows ("fixed count").
 Beside predicted steps in these forms: the update from a true gradient, which is
 recorded, and from one that passes while the predictor rests. "default" is the whole
 predictor as it comes, of which only these two are shown: its windows end as they will.
-What it costs to rest is also measured as a share of a training step that takes as long
-as 50 updates, "resting, step of 50": there it is 1 that the ratio is to be held against.
+What it costs to rest is also measured in a training step that takes as long as 50
+updates, "resting, step of 50": the ratio is to such a step, not to one update.
 """
 
 import argparse

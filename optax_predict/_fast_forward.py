@@ -35,8 +35,9 @@ def fast_forward(
   A window that went wrong is taken back first, where the horizon says so: the
   update from the true gradient at its end is left out with it, and parameters
   are again what they were before its predicted steps. The optimizer's own state
-  stays. That is done where one predictor stands in a plain ``optax.chain``, and
-  only if the parameters were still those that the window had led to.
+  stays. That is done where one predictor stands in a plain ``optax.chain``, in
+  ``optax.flatten`` or not, and only if the parameters were still those that the
+  window had led to.
 
   The window ends early, where the horizon says so, before a step whose forecast
   is expected to be poor and after a step whose update was too long. A wrapper

@@ -29,7 +29,8 @@ def predict_gradients(
   The defaults are one setting for all problems. To be careful, lower the learning
   rate; to predict less, ``rtol`` of :func:`horizons.adaptive`; to save memory, set
   ``accumulator_dtype=jnp.bfloat16`` or fewer ``directions`` of
-  :func:`forecasters.secant`.
+  :func:`forecasters.secant`; where parameters are many small arrays on one device,
+  to compile and run faster, put the whole chain in ``optax.flatten``.
 
   A true gradient passes through as it is, but for one: where a window of
   predicted steps has led to a gradient more than ``max_growth`` times the last,
