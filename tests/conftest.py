@@ -15,8 +15,6 @@ _SETTINGS = {
   "jax_persistent_cache_min_compile_time_secs": 0,
   "jax_persistent_cache_min_entry_size_bytes": -1,
 }
-
-
 # The former of XLA's two ways to make code for a CPU, which takes half the time.
 _XLA_FLAG = "--xla_cpu_use_fusion_emitters=false"
 

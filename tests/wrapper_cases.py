@@ -301,6 +301,7 @@ CASES = (
   Case(
     "`flatten(chain(predict, base))`",
     lambda p: optax.flatten(optax.chain(p(), base())),
+    note="For [many small arrays](performance.md#many-small-arrays).",
   ),
   Case(
     "`chain(predict, flatten(base))`",
