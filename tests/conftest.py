@@ -15,7 +15,7 @@ _SETTINGS = {
   "jax_persistent_cache_min_compile_time_secs": 0,
   "jax_persistent_cache_min_entry_size_bytes": -1,
 }
-# The former of XLA's two ways to make code for a CPU, which takes half the time.
+# The former of XLA's two ways to make code for a CPU: half the time for small programs.
 _XLA_FLAG = "--xla_cpu_use_fusion_emitters=false"
 
 
