@@ -15,6 +15,7 @@ from optax_predict import _opt_state
 from optax_predict import _parts
 from optax_predict import _predicting
 from optax_predict import _retreat
+from optax_predict import _schedules
 from optax_predict import _visit
 from optax_predict import _window
 
@@ -23,6 +24,8 @@ def fast_forward(
   tx: optax.GradientTransformation,
   params: Any,
   opt_state: Any,
+  *,
+  hold_schedules: bool = False,
   **extra_args: Any,
 ) -> tuple[Any, Any]:
   """Takes all predicted steps of the window at once; evaluates no loss.
@@ -49,6 +52,8 @@ def fast_forward(
     tx: the optimizer, with :func:`predict_gradients` in it.
     params: parameters, after the update from the true gradient.
     opt_state: state of ``tx`` after that update.
+    hold_schedules: whether schedules in ``tx`` stay where they are. They then count
+      true gradients, as with :func:`accelerate`, and not optimizer steps.
     **extra_args: passed on to ``tx.update`` at every predicted step, for
       optimizers that need them: ``value=loss`` stands for the last known loss.
 
@@ -84,15 +89,17 @@ def fast_forward(
   """
   _checks.check_optimizer("tx", tx, "fast_forward(tx, params, opt_state)")
   _checks.check_present("params", params)
-  _checks.check_params(params)
   _opt_state.predict_states(opt_state)
+  _checks.check_params(params)
   _opt_state.refuse_accelerated(opt_state)
   if _checks.is_all_arrays(extra_args):
-    return _fast_forward_compiled(tx, params, opt_state, extra_args)
-  return _fast_forward(tx, params, opt_state, extra_args)
+    return _fast_forward_compiled(
+      tx, hold_schedules, params, opt_state, extra_args
+    )
+  return _fast_forward(tx, hold_schedules, params, opt_state, extra_args)
 
 
-def _fast_forward(tx, params, opt_state, extra_args):
+def _fast_forward(tx, hold_schedules, params, opt_state, extra_args):
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
   _opt_state.check_made_by(tx, placeholder, params, opt_state, extra_args)
@@ -101,7 +108,10 @@ def _fast_forward(tx, params, opt_state, extra_args):
   may_retreat = _retreat.is_possible(params, opt_state)
   if may_retreat:
     params, opt_state = _retreat.taken_back(params, opt_state)
-  begin, take_steps = _steps_of(tx, placeholder, params, opt_state, extra_args)
+  update = functools.partial(
+    _update, tx, hold_schedules, placeholder, extra_args
+  )
+  begin, take_steps = _steps_of(update, params, opt_state)
   opt_state = begin(params, opt_state)
   opens = ~_opt_state.should_compute_full(opt_state)
   if may_retreat:
@@ -115,12 +125,11 @@ def _fast_forward(tx, params, opt_state, extra_args):
 
 
 # Called outside of jit, it is compiled once for an optimizer, not at every call.
-_fast_forward_compiled = jax.jit(_fast_forward, static_argnums=0)
+_fast_forward_compiled = jax.jit(_fast_forward, static_argnums=(0, 1))
 
 
-def _steps_of(tx, placeholder, params, opt_state, extra_args):
+def _steps_of(update, params, opt_state):
   """How windows are begun, and their steps taken, by this optimizer."""
-  update = functools.partial(_update, tx, placeholder, extra_args)
   if _opt_state.is_plain_chain(opt_state):
     found: list[_parts.Parts] = []
 
@@ -137,12 +146,15 @@ def _steps_of(tx, placeholder, params, opt_state, extra_args):
   )
 
 
-def _update(tx, placeholder, extra_args, act, params, opt_state):
+def _update(tx, hold_schedules, placeholder, extra_args, act, params, opt_state):
   """The optimizer's update with ``act`` in the place of its predictors."""
-  updates, opt_state = tx.update(
+  updates, new_state = tx.update(
     placeholder, _visit.send(act, opt_state), params, **extra_args
   )
-  return updates, _visit.collect(opt_state)
+  new_state = _visit.collect(new_state)
+  if hold_schedules:
+    new_state = _schedules.hold_schedules(new_state, opt_state)
+  return updates, new_state
 
 
 def _plain_steps(update, parts):

@@ -27,7 +27,8 @@ def check_chain(
   :func:`fast_forward` looks for that on its own. Call this once, when the loop
   is set up, where it is written with :func:`value_and_grad`.
 
-  It traces ``tx.update`` once and computes nothing. What decides by a comparison,
+  It traces ``tx.update``, and computes one update from zeros where parameters are
+  known: they must reach the predictor as zeros. What decides by a comparison,
   as ``optax.apply_if_finite`` does, is not a use. It sees what a derivative sees,
   and so nothing in a group of parameters that ``optax.sign_sgd`` trains without a
   predictor. An optimizer that makes its state anew inside ``update``
@@ -70,6 +71,7 @@ def check_chain(
     refuse_leaks(tx, gradients, params, opt_state, extra_args)
 
   jax.eval_shape(check, params)
+  _refuse_what_is_not_zero(tx, gradients, params, extra_args)
 
 
 def refuse_leaks(
@@ -81,6 +83,37 @@ def refuse_leaks(
       f"a skipped gradient would reach {path} as zeros. Put predict_gradients"
       " first in the chain, or let a predictor stand in every group of"
       " parameters that is trained (docs/compatibility.md)."
+    )
+
+
+def _refuse_what_is_not_zero(tx, zeros, params, extra_args):
+  """Raises where zeros do not reach a predictor as zeros.
+
+  A predictor takes what is not zero for a gradient that was evaluated.
+  """
+  leaves = jax.tree.leaves((params, extra_args))
+  if any(isinstance(x, jax.core.Tracer) for x in leaves):
+    return  # Nothing is known but shapes.
+  received: list[jax.Array] = []
+
+  def note(parts, updates, state, params):
+    del parts, params
+    received.extend(jnp.any(u != 0) for u in jax.tree.leaves(updates))
+    return updates, state
+
+  def arrive(params):
+    received.clear()
+    opt_state = tx.init(params)
+    if not _opt_state.is_plain_chain(opt_state):
+      return []  # Behind a condition, it cannot be seen from here.
+    tx.update(zeros, _visit.send(note, opt_state), params, **extra_args)
+    return list(received)
+
+  if any(map(bool, jax.jit(arrive)(params))):
+    raise ValueError(
+      "a skipped gradient would not reach predict_gradients as zeros, and be"
+      " taken for one that was evaluated. Put predict_gradients first in the"
+      " chain (docs/compatibility.md)."
     )
 
 
