@@ -182,7 +182,9 @@ def test_a_schedule_counts_true_gradients_and_rests_within_a_window():
   tx = optax_predict.accelerate(optax.sgd(rates), REPEAT, TWICE)
   path, state = fed(tx, [RATE] * 5)
   # Calls of 1, 3, 3, ... steps, each at its gradient's rate.
-  np.testing.assert_allclose(path, moved([1, 6, 9, 12, 0]), rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(
+    path, moved([1, 6, 9, 12, 0]), rtol=1e-6, atol=1e-6
+  )
   assert int(state.base_optimizer_state[1].count) == 5
 
 
@@ -217,7 +219,9 @@ def test_an_injected_rate_can_be_changed_between_calls():
   for rate, wanted in ((1.0, 1), (1.0, 3), (2.0, 6)):
     state.base_optimizer_state.hyperparams["learning_rate"] = jnp.float32(rate)
     updates, state = tx.update(jnp.ones(3), state, x)
-    np.testing.assert_allclose(updates, -wanted * np.ones(3), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+      updates, -wanted * np.ones(3), rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -357,9 +361,7 @@ def test_an_argument_that_is_no_array_reaches_the_base():
   base = optax.GradientTransformationExtraArgs(lambda _: (), update)
   tx = optax_predict.accelerate(base, REPEAT, TWICE)
   x = jnp.zeros(3)
-  updates, _ = tx.update(
-    jnp.ones(3), tx.init(x), x, fun=lambda g: -RATE * g
-  )
+  updates, _ = tx.update(jnp.ones(3), tx.init(x), x, fun=lambda g: -RATE * g)
   np.testing.assert_allclose(updates, -RATE * np.ones(3), rtol=1e-6, atol=1e-6)
 
 

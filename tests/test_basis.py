@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import optax_predict
-from optax_predict import _basis
+from optax_predict.forecasters.secant import rotation
 from tests import helpers
 from tests import pairs
 
@@ -27,7 +27,7 @@ def joined(tree):
 
 
 def step(*given):
-  basis, known, rows, added, _ = pairs.step(_basis, *given)
+  basis, known, rows, added, _ = pairs.step(rotation, *given)
   return basis, known, rows, added.is_worn
 
 
@@ -158,7 +158,7 @@ def errors_of_forecasts(dtype, length=800, size=64):
 def test_a_basis_that_rounding_wore_out_is_begun_anew(monkeypatch):
   whole = np.median(errors_of_forecasts(None)[-300:])
   rounded = np.median(errors_of_forecasts(jnp.bfloat16)[-300:])
-  monkeypatch.setattr(_basis, "_WORN", np.inf)
+  monkeypatch.setattr(rotation, "_WORN", np.inf)
   worn = np.median(errors_of_forecasts(jnp.bfloat16)[-300:])
   assert whole < 0.02
   assert rounded < 0.05

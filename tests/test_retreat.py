@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import optax_predict
-from optax_predict import _retreat
+from optax_predict.forms import retreat
 from tests import helpers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -274,8 +274,8 @@ def test_not_where_a_vector_is_of_another_length():
   tx = optimizer()
   params = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
   state = tx.init(jnp.zeros(4))
-  assert not _retreat.is_possible(params, state)
-  assert _retreat.is_possible(params, tx.init(jnp.zeros(5)))
+  assert not retreat.is_possible(params, state)
+  assert retreat.is_possible(params, tx.init(jnp.zeros(5)))
 
 
 def test_not_in_the_form_of_one_step_per_call():

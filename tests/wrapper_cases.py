@@ -527,9 +527,7 @@ ACCELERATED = (
   ),
   Accelerated(
     "`accelerate(chain(base, freeze(m)))`",
-    lambda a: a(
-      optax.chain(base(), optax.masked(optax.set_to_zero(), ONLY_B))
-    ),
+    lambda a: a(optax.chain(base(), optax.masked(optax.set_to_zero(), ONLY_B))),
   ),
   Accelerated(
     "`inject_hyperparams(accelerate(base))`",
