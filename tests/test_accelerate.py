@@ -443,7 +443,7 @@ def test_map_params_sees_parameters():
     tx, lambda _, name: name, state, {"a": "a", "b": "b"}
   )
   assert names.params == {"a": "a", "b": "b"}
-  assert names.predictor.anchor_params == {"a": "a", "b": "b"}
+  assert names.predictor.anchor.params == {"a": "a", "b": "b"}
   assert names.base_optimizer_state[0].mu == {"a": "a", "b": "b"}
 
 

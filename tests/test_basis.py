@@ -142,7 +142,7 @@ def errors_of_forecasts(dtype, length=800, size=64):
     x = x + kick
     state = predictor.record_gradient(gradient(x), state, x)
     x = jax.lax.fori_loop(0, count, lambda _, x: x - 0.7 * gradient(x), x)
-    return (x, state), state.relative_error
+    return (x, state), state.statistics.relative_error
 
   @jax.jit
   def run(x, kicks, steps):

@@ -297,7 +297,7 @@ def test_a_gradient_that_failed_is_not_counted():
     state = predictor.record_gradient(scale * jnp.ones(2), state)
     assert predictor.should_compute_full(state)
   state = predictor.record_gradient(jnp.ones(2), state)
-  assert int(state.remaining_steps) == 3
+  assert int(state.window.remaining_steps) == 3
 
 
 @pytest.mark.parametrize(

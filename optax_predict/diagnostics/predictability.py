@@ -158,7 +158,12 @@ def backtest(
         state = _record(forecaster, states[name, h], gradients, params, h + 1)
         states[name, h] = state
         rows.setdefault((name, h), []).append(
-          (step, state.relative_error, state.correlation, state.forecast_count)
+          (
+            step,
+            state.statistics.relative_error,
+            state.statistics.correlation,
+            state.statistics.forecasts,
+          )
         )
   scores = {
     name: {
@@ -203,9 +208,10 @@ def _record(forecaster, state, gradients, params, window):
   # Where the run alone would be after a window of predicted steps. One step is
   # counted already, and where a gradient was left out, the windows before it.
   elapsed = jnp.where(
-    state.true_gradient_count > 0, state.elapsed_steps + window - 1, 0
+    state.true_gradient_count > 0, state.window.elapsed_steps + window - 1, 0
   )
-  state = state._replace(elapsed_steps=elapsed.astype(jnp.int32))
+  moved = state.window._replace(elapsed_steps=elapsed.astype(jnp.int32))
+  state = state._replace(window=moved)
   return _predictor_of(forecaster).record_gradient(gradients, state, params)
 
 

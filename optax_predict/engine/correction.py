@@ -36,7 +36,7 @@ def compute(
 def apply(parts: Parts, gradients: Any, state: Any) -> tuple[Any, Any]:
   """``GradientPredictor.apply_correction`` of some parts."""
   if parts.is_bounded or parts.may_retreat:
-    gradients = limits.shortened(gradients, state)
+    gradients = limits.shorten_gradient(gradients, state)
   if not parts.corrects:
     return gradients, state
   return _applied(parts.correction_weight, gradients, state)
@@ -44,7 +44,9 @@ def apply(parts: Parts, gradients: Any, state: Any) -> tuple[Any, Any]:
 
 def _found(gradients: Any, forecast: Any, state: Any) -> Any:
   """Gradients minus their forecast after a window; zeros anywhere else."""
-  was_predicted = (state.elapsed_steps > 1) & (state.planned_steps > 0)
+  was_predicted = (state.window.elapsed_steps > 1) & (
+    state.window.planned_steps > 0
+  )
   correction = optax.tree.sub(
     jax.tree.map(trees.widen, gradients),
     jax.tree.map(trees.widen, forecast),

@@ -66,10 +66,12 @@ class Parts(NamedTuple):
 def begin_motion(parts: Parts, state: Any, params: Any) -> interfaces.Motion:
   """Since the last true gradient, nothing measured yet."""
   if not parts.keeps_anchor:
-    return interfaces.Motion(state.elapsed_steps)
+    return interfaces.Motion(state.window.elapsed_steps)
   checks.check_present("params", params)
-  checks.check_like("params", params, state.anchor_params)
-  return interfaces.Motion(state.elapsed_steps, params, state.anchor_params)
+  checks.check_like("params", params, state.anchor.params)
+  return interfaces.Motion(
+    state.window.elapsed_steps, params, state.anchor.params
+  )
 
 
 def measure_motion(parts: Parts, moved: interfaces.Motion) -> interfaces.Motion:

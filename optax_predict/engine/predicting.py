@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -12,43 +13,42 @@ from optax_predict.engine.parts import begin_motion
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.parts import project_motion
 from optax_predict.engine.state import PredictState
+from optax_predict.engine.state import Window
 
 
-def look_ahead(
-  parts: Parts, state: PredictState, params: Any = None
-) -> PredictState:
-  """``GradientPredictor.look_ahead`` of some parts."""
-  horizon = parts.horizon
+def look_ahead(parts: Parts, state: PredictState, params: Any) -> Window:
+  """Ends the window if the next step's forecast is expected to be poor.
+
+  Or may not be finite. What the forecaster has found out is kept for that step.
+  """
+  window = state.window
   moved, _, expected_error = _forecast(parts, state, params)
   is_finite = jnp.isfinite(expected_error)
   ends = ~is_finite | limits.is_too_far(
-    horizon, moved.distance, expected_error, state
+    parts.horizon, moved.distance, expected_error, state
   )
-  distance: Any = limits.finite(moved.distance) if parts.keeps_anchor else None
-  longest_update = state.longest_update
-  if parts.has_limits:
-    longest_update = limits.longest_update(horizon, distance, state)
-  return state._replace(
+  distance, longest_update = _lengths(parts, moved, window)
+  return window._replace(
     longest_update=longest_update,
     distance=distance,
     projection=moved.projection,
-    remaining_steps=jnp.where(ends, 0, state.remaining_steps),
-    window_stopped=jnp.where(is_finite, state.window_stopped, 1),
+    remaining_steps=jnp.where(ends, 0, window.remaining_steps),
+    was_cut=jnp.where(is_finite, window.was_cut, 1),
   )
 
 
 def predict_prepared(
-  parts: Parts, state: PredictState, params: Any = None
-) -> tuple[Any, PredictState]:
-  """``GradientPredictor.predict_prepared`` of some parts."""
+  parts: Parts, state: PredictState, params: Any
+) -> tuple[Any, Window]:
+  """The forecast after a ``look_ahead`` here; nothing is checked twice."""
+  window = state.window
   moved = begin_motion(parts, state, params)._replace(
-    distance=state.distance, projection=state.projection
+    distance=window.distance, projection=window.projection
   )
   gradients, _ = parts.forecaster.predict(state.gradient_history, moved)
-  return gradients, state._replace(
-    step_count=optax.safe_increment(state.step_count),
-    elapsed_steps=optax.safe_increment(state.elapsed_steps),
-    remaining_steps=jnp.maximum(state.remaining_steps - 1, 0),
+  return gradients, window._replace(
+    elapsed_steps=optax.safe_increment(window.elapsed_steps),
+    remaining_steps=jnp.maximum(window.remaining_steps - 1, 0),
   )
 
 
@@ -59,38 +59,47 @@ def predict_gradient(
   *,
   may_refuse: bool = False,
 ) -> tuple[Any, PredictState]:
-  """``GradientPredictor.predict_gradient`` of some parts."""
-  horizon = parts.horizon
+  """``GradientPredictor.predict_gradient`` of some parts.
+
+  A caller that can leave a step out sets ``may_refuse``: a forecast that is not
+  finite or expected to be poor is then not counted as a step, and none is scaled.
+  """
+  window, horizon = state.window, parts.horizon
   moved, gradients, expected_error = _forecast(parts, state, params)
   is_finite = jnp.isfinite(expected_error)
   is_unsure = limits.is_too_far(horizon, moved.distance, expected_error, state)
-  scale = jnp.ones_like(state.gradient_norm)
+  norm = state.anchor.gradient_norm
+  scale = jnp.ones_like(norm)
   is_too_long = jnp.zeros([], bool)
-  longest_update = state.longest_update
-  distance: Any = limits.finite(moved.distance) if parts.keeps_anchor else None
+  distance, longest_update = _lengths(parts, moved, window)
   if parts.has_limits:
-    longest_update = limits.longest_update(horizon, distance, state)
     # No update is shorter than the distance it added.
-    is_too_long = distance - state.distance > longest_update
+    is_too_long = distance - window.distance > longest_update
     if not may_refuse:
-      longest = limits.growth(horizon) * state.gradient_norm
+      longest = limits.max_growth(horizon) * norm
       size = reductions.norm(gradients)
       scale = jnp.where(size > longest, longest / size, scale)
       is_too_long |= scale < 1
   is_taken = jnp.ones([], bool)
   if may_refuse:
     is_taken = is_finite & ~is_unsure
-  remaining = jnp.maximum(state.remaining_steps - 1, 0)
+  remaining = jnp.maximum(window.remaining_steps - 1, 0)
   ends = is_unsure | is_too_long | ~is_finite
+  retreat = state.retreat
+  if retreat is not None:
+    # Nobody takes this window back.
+    retreat = retreat._replace(is_due=jnp.zeros_like(retreat.is_due))
   state = state._replace(
-    step_count=_add(state.step_count, is_taken),
-    elapsed_steps=_add(state.elapsed_steps, is_taken),
-    remaining_steps=jnp.where(ends, 0, remaining),
-    window_stopped=(is_too_long | ~is_finite).astype(jnp.int32),
-    longest_update=longest_update,
-    distance=distance,
-    projection=moved.projection,
-    window_length=limits.kept_length(state),
+    step_count=_increment(state.step_count, is_taken),
+    window=window._replace(
+      elapsed_steps=_increment(window.elapsed_steps, is_taken),
+      remaining_steps=jnp.where(ends, 0, remaining),
+      was_cut=(is_too_long | ~is_finite).astype(jnp.int32),
+      longest_update=longest_update,
+      distance=distance,
+      projection=moved.projection,
+    ),
+    retreat=retreat,
   )
   return trees.scaled(jnp.where(is_finite, scale, 0), gradients), state
 
@@ -109,6 +118,16 @@ def _forecast(parts, state, params):
   return moved, gradients, expected_error
 
 
-def _add(count, condition):
+def _lengths(parts, moved, window):
+  """How far the window has led, and how long an update in it may be."""
+  if not parts.keeps_anchor:
+    return None, window.longest_update
+  distance = limits.make_finite(moved.distance)
+  if not parts.has_limits:
+    return distance, window.longest_update
+  return distance, limits.set_longest_update(parts.horizon, distance, window)
+
+
+def _increment(count: jax.Array, condition: jax.Array) -> jax.Array:
   """Counts up, where the condition holds, to the largest number at most."""
   return jnp.where(condition, optax.safe_increment(count), count)

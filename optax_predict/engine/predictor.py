@@ -15,11 +15,15 @@ from optax_predict.engine import correction
 from optax_predict.engine import predicting
 from optax_predict.engine import recording
 from optax_predict.engine.parts import Parts
+from optax_predict.engine.state import Anchor
+from optax_predict.engine.state import ForecastStatistics
 from optax_predict.engine.state import get_stats
 from optax_predict.engine.state import GradientPredictor
 from optax_predict.engine.state import PredictState
 from optax_predict.engine.state import reset
+from optax_predict.engine.state import Retreat
 from optax_predict.engine.state import should_compute_full
+from optax_predict.engine.state import Window
 
 
 def gradient_predictor(
@@ -125,35 +129,39 @@ def init_state(parts: Parts, params: Any) -> PredictState:
   return PredictState(
     step_count=count(),
     true_gradient_count=count(),
-    forecast_count=count(),
-    history_size=count(),
-    remaining_steps=count(),
-    planned_steps=count(),
-    elapsed_steps=count(),
-    window_stopped=count(),
-    longest_update=real() if parts.has_limits else None,
-    distance=real() if parts.keeps_anchor else None,
-    projection=_empty_projection(parts.forecaster, history, params),
-    relative_error=scalar(),
-    correlation=scalar(),
-    mean_error=scalar(),
-    recent_error=scalar(),
-    gradient_norm=real(),
-    excess=real(),
-    reach=real() if parts.is_bounded else None,
-    start_params=trees.zeros(params) if parts.may_retreat else None,
-    window_length=real() if parts.may_retreat else None,
-    horizon_state=parts.horizon.init(),
-    anchor_params=trees.zeros(params) if parts.keeps_anchor else None,
+    rest_steps=count(),
     gradient_history=history,
+    history_size=count(),
+    anchor=Anchor(
+      params=trees.zeros(params) if parts.keeps_anchor else None,
+      gradient_norm=real(),
+      excess=real(),
+    ),
     accumulated_correction=trees.zeros(params) if parts.corrects else None,
+    horizon_state=parts.horizon.init(),
+    window=Window(
+      planned_steps=count(),
+      remaining_steps=count(),
+      elapsed_steps=count(),
+      was_cut=count(),
+      reach=real() if parts.is_bounded else None,
+      longest_update=real() if parts.has_limits else None,
+      distance=real() if parts.keeps_anchor else None,
+      projection=_empty_projection(parts.forecaster, history, params),
+    ),
+    retreat=Retreat(trees.zeros(params), real(), count())
+    if parts.may_retreat
+    else None,
+    statistics=ForecastStatistics(
+      count(), scalar(), scalar(), scalar(), scalar()
+    ),
   )
 
 
 def check_state(parts: Parts, state: Any, params: Any) -> None:
   """Refuses a state that a checkpoint or another optimizer has left."""
-  if getattr(state, "anchor_params", None) is not None:
-    checks.check_like("params", params, state.anchor_params)
+  if isinstance(state, PredictState) and state.anchor.params is not None:
+    checks.check_like("params", params, state.anchor.params)
   made = jax.eval_shape(functools.partial(init_state, parts), params)
   checks.check_state(state, made)
 

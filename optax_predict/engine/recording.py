@@ -18,6 +18,7 @@ from optax_predict.engine.parts import begin_motion
 from optax_predict.engine.parts import measure_motion
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.parts import project_motion
+from optax_predict.engine.state import Anchor
 from optax_predict.engine.state import PredictState
 
 
@@ -32,17 +33,17 @@ def record_gradient(
   """``GradientPredictor.record_gradient`` of some parts."""
   checks.check_gradients(gradients)
   moved = measure_motion(parts, begin_motion(parts, state, params))
-  norm = reductions.norm(gradients).astype(state.gradient_norm.dtype)
-  is_usable = jnp.isfinite(norm) & (state.remaining_steps >= 0)
+  norm = reductions.norm(gradients).astype(state.anchor.gradient_norm.dtype)
+  is_usable = jnp.isfinite(norm) & (state.rest_steps <= 0)
   if moved.distance is not None:
     # There is no anchor yet at the first.
     is_usable &= jnp.isfinite(moved.distance) | (state.history_size == 0)
 
   def record(state):
-    return _recorded(parts, gradients, moved, value, state)
+    return _record(parts, gradients, moved, value, state)
 
   def leave_out(state):
-    return _left_out(parts, norm, params, state)
+    return _leave_out(norm, params, state)
 
   state = lax.cond(is_usable, record, leave_out, state)
   # Both stop together, at the largest integer: their difference is what was predicted.
@@ -51,8 +52,10 @@ def record_gradient(
   return state._replace(
     step_count=step_count,
     true_gradient_count=state.true_gradient_count + has_grown,
-    window_stopped=jnp.zeros([], jnp.int32),
-    distance=trees.zeros(state.distance),
+    window=state.window._replace(
+      was_cut=jnp.zeros([], jnp.int32),
+      distance=trees.zeros(state.window.distance),
+    ),
   )
 
 
@@ -76,47 +79,55 @@ def receive_gradient(
   return correction.apply(parts, gradients, state)
 
 
-def _recorded(parts, gradients, moved, value, state):
+def _record(parts, gradients, moved, value, state):
   forecaster, horizon = parts.forecaster, parts.horizon
   located = project_motion(parts, state, moved)
   history = state.gradient_history
   forecast = forecaster.predict(history, located)
   checks.check_like("gradients", gradients, forecast.gradients)
-  error, miss, size = scoring.forecast_error(
+  error, miss, size = scoring.score_forecast(
     gradients, forecast.gradients, state, located, value
   )
   after = functools.partial(_after, error.relative_error)
   steps, horizon_state = horizon.update(error, state.horizon_state)
-  excess = limits.excess(horizon, size, error, state)
+  excess = limits.measure_excess(horizon, size, error, state)
   is_wrong = error.relative_error > parts.max_error
+  planned = jnp.maximum(steps, 0)
   return state._replace(
-    history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
-    remaining_steps=steps,
-    planned_steps=jnp.maximum(steps, 0),
-    elapsed_steps=jnp.ones([], jnp.int32),
-    gradient_norm=size / (1 + excess),
-    excess=excess,
-    reach=limits.reach(horizon, moved.distance, state),
-    window_length=limits.judged_length(is_wrong, moved.params, state),
-    horizon_state=horizon_state,
+    rest_steps=jnp.maximum(-steps, 0),
     gradient_history=forecaster.observe(
       after(gradients), history, located, miss
     ),
-    anchor_params=after(moved.params) if parts.keeps_anchor else None,
-    **scoring.error_statistics(error, state),
+    history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
+    anchor=Anchor(
+      params=after(moved.params) if parts.keeps_anchor else None,
+      gradient_norm=size / (1 + excess),
+      excess=excess,
+    ),
+    horizon_state=horizon_state,
+    window=state.window._replace(
+      planned_steps=planned,
+      remaining_steps=planned,
+      elapsed_steps=jnp.ones([], jnp.int32),
+      reach=limits.set_reach(horizon, moved.distance, state),
+    ),
+    retreat=limits.judge_window(is_wrong, moved.params, state.retreat),
+    statistics=scoring.update_statistics(error, state.statistics),
   )
 
 
-def _left_out(parts, norm, params, state):
+def _leave_out(norm, params, state):
   """A gradient that is not finite, or one that a rest lets through."""
+  window = state.window
   return state._replace(
-    remaining_steps=jnp.where(
-      state.remaining_steps < 0, state.remaining_steps + 1, 0
+    rest_steps=jnp.maximum(state.rest_steps - 1, 0),
+    anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
+    window=window._replace(
+      planned_steps=jnp.zeros([], jnp.int32),
+      remaining_steps=jnp.zeros([], jnp.int32),
+      elapsed_steps=optax.safe_increment(window.elapsed_steps),
     ),
-    planned_steps=jnp.zeros([], jnp.int32),
-    elapsed_steps=optax.safe_increment(state.elapsed_steps),
-    excess=jnp.zeros_like(state.excess),
-    window_length=limits.judged_length(~jnp.isfinite(norm), params, state),
+    retreat=limits.judge_window(~jnp.isfinite(norm), params, state.retreat),
   )
 
 

@@ -6,6 +6,7 @@ import optax
 from optax_predict.core import interfaces
 from optax_predict.core import reductions
 from optax_predict.core import trees
+from optax_predict.engine.state import ForecastStatistics
 
 # A forecast can be worse than any number; statistics stay finite.
 _WORST_ERROR = 1e6
@@ -13,7 +14,7 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
-def forecast_error(gradients, forecast, state, motion, value=None):
+def score_forecast(gradients, forecast, state, motion, value=None):
   """Compares forecast and true gradient.
 
   Returns:
@@ -30,9 +31,9 @@ def forecast_error(gradients, forecast, state, motion, value=None):
       (miss, miss),
       *way,
     ]
-  ).astype(state.gradient_norm.dtype)
+  ).astype(state.anchor.gradient_norm.dtype)
   norm = jnp.sqrt(gg)
-  scale = jnp.sqrt(norm) * jnp.sqrt(state.gradient_norm)
+  scale = jnp.sqrt(norm) * jnp.sqrt(state.anchor.gradient_norm)
   relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
   cosine = pg / jnp.sqrt(pp) / norm
   slope = along[0] / motion.distance / norm if along else jnp.zeros([])
@@ -43,10 +44,12 @@ def forecast_error(gradients, forecast, state, motion, value=None):
     correlation=_as_cosine(cosine),
     history_size=state.history_size,
     window_steps=jnp.where(
-      state.planned_steps > 0, jnp.maximum(state.elapsed_steps - 1, 0), 0
+      state.window.planned_steps > 0,
+      jnp.maximum(state.window.elapsed_steps - 1, 0),
+      0,
     ),
-    window_stopped=state.window_stopped,
-    growth=_growth(norm, state.gradient_norm),
+    window_stopped=state.window.was_cut,
+    growth=_growth(norm, state.anchor.gradient_norm),
     slope=_as_cosine(slope),
     loss=None if value is None else jnp.asarray(value, jnp.float32),
   )
@@ -63,20 +66,20 @@ def _growth(norm, last):
   return jnp.minimum(ratio, _WORST_ERROR).astype(jnp.float32)
 
 
-def error_statistics(error, state):
-  """The fields of the state that follow the errors of forecasts."""
-  is_forecast = error.history_size > 0
-  count = optax.safe_increment(state.forecast_count)
-  e = error.relative_error
-  mean = state.mean_error + (e - state.mean_error) / count.astype(jnp.float32)
-  fading = optax.incremental_update(e, state.recent_error, 1 - _RECENT_DECAY)
-  recent = jnp.where(state.forecast_count > 0, fading, e)
-  updated = dict(
-    forecast_count=count,
+def update_statistics(
+  error: interfaces.ForecastError, statistics: ForecastStatistics
+) -> ForecastStatistics:
+  """Adds what a true gradient says of its forecast, if there was one."""
+  count = optax.safe_increment(statistics.forecasts)
+  e, mean = error.relative_error, statistics.mean_error
+  fading = optax.incremental_update(
+    e, statistics.recent_error, 1 - _RECENT_DECAY
+  )
+  updated = ForecastStatistics(
+    forecasts=count,
     relative_error=e,
     correlation=error.correlation,
-    mean_error=mean,
-    recent_error=recent,
+    mean_error=mean + (e - mean) / count.astype(jnp.float32),
+    recent_error=jnp.where(statistics.forecasts > 0, fading, e),
   )
-  kept = {name: getattr(state, name) for name in updated}
-  return optax.tree.where(is_forecast, updated, kept)
+  return optax.tree.where(error.history_size > 0, updated, statistics)

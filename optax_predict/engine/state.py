@@ -8,75 +8,113 @@ import jax
 import jax.numpy as jnp
 
 
+class Anchor(NamedTuple):
+  """The last true gradient in the history.
+
+  Attributes:
+    params: parameters it was taken at; ``None`` when neither forecaster nor
+      horizon needs them.
+    gradient_norm: as it was passed on, a real scalar.
+    excess: by what share of the longest that the horizon allows it was longer, a
+      real scalar; 0 when it was passed on as it was.
+  """
+
+  params: Any
+  gradient_norm: jax.Array
+  excess: jax.Array
+
+
+class Window(NamedTuple):
+  """The predicted steps since then.
+
+  Attributes:
+    planned_steps: that there were to be, ``int32[]``; 0 for no window.
+    remaining_steps: that are left, ``int32[]``; 0 when a true gradient is due.
+    elapsed_steps: steps taken, that from the true gradient counted, ``int32[]``.
+    was_cut: 1 when a step was refused or too long, ``int32[]``.
+    reach: how far from the anchor it may lead, a real scalar; 0 for any distance,
+      ``None`` when the horizon sets no limit.
+    longest_update: longest update it allows, a real scalar, known from its first
+      step on; ``None`` when the horizon sets no limit.
+    distance: between anchor and parameters at its last step, a real scalar;
+      ``None`` with the anchor's parameters.
+    projection: what the forecaster made of that displacement, where the next
+      step was looked at ahead; ``None`` for forecasters without.
+  """
+
+  planned_steps: jax.Array
+  remaining_steps: jax.Array
+  elapsed_steps: jax.Array
+  was_cut: jax.Array
+  reach: Any
+  longest_update: Any
+  distance: Any
+  projection: Any
+
+
+class Retreat(NamedTuple):
+  """Where to go back to, should the true gradient say so.
+
+  Attributes:
+    start_params: parameters that the last window's predicted steps began from.
+    length: distance from there to where they led, a real scalar; 0 when there is
+      nothing to take back.
+    is_due: 1 once the true gradient there says to take them back, ``int32[]``.
+  """
+
+  start_params: Any
+  length: jax.Array
+  is_due: jax.Array
+
+
+class ForecastStatistics(NamedTuple):
+  """How good forecasts were.
+
+  Attributes:
+    forecasts: true gradients that a forecast was compared with, ``int32[]``.
+    relative_error: of the last forecast, ``float32[]``.
+    correlation: of the last forecast, ``float32[]``.
+    mean_error: mean of all relative errors, ``float32[]``.
+    recent_error: running mean of the relative errors, ``float32[]``.
+  """
+
+  forecasts: jax.Array
+  relative_error: jax.Array
+  correlation: jax.Array
+  mean_error: jax.Array
+  recent_error: jax.Array
+
+
 class PredictState(NamedTuple):
   """State of one predictor.
 
   Attributes:
     step_count: optimizer steps taken, true and predicted, ``int32[]``.
     true_gradient_count: true gradients seen, ``int32[]``.
-    forecast_count: true gradients that a forecast was compared with,
+    rest_steps: true gradients that are still to be let through unseen,
       ``int32[]``.
-    history_size: true gradients in the history, ``int32[]``.
-    remaining_steps: predicted steps left in this window, ``int32[]``; 0 when a
-      true gradient is due, -n when n of them are also to be let through
-      without being recorded.
-    planned_steps: predicted steps this window was to have, ``int32[]``.
-    elapsed_steps: steps taken since the last recorded gradient, that one
-      counted, ``int32[]``.
-    window_stopped: 1 when this window was cut short, ``int32[]``.
-    longest_update: longest update this window allows, a real scalar, known from
-      its first predicted step on; ``None`` when the horizon sets no limit.
-    distance: between the parameters at the last predicted step and at the last
-      true gradient, a real scalar; ``None`` with ``anchor_params``.
-    projection: what the forecaster made of that displacement, where the next
-      step was looked at ahead; ``None`` for forecasters without.
-    gradient_norm: of the last recorded gradient as it was passed on, a real
-      scalar.
-    excess: by what share of the longest that the horizon allows that gradient
-      was longer, a real scalar; 0 when it was passed on as it was.
-    reach: how far from the last true gradient this window may lead, a real
-      scalar; ``None`` when the horizon sets no limit.
-    start_params: parameters that this window's predicted steps began from, or
-      ``None`` when the horizon takes no window back.
-    window_length: distance from there to where they led, a real scalar; negative
-      once the true gradient there says to take them back, and 0 when there is
-      nothing to take back; ``None`` with ``start_params``.
-    relative_error: of the last forecast, ``float32[]``.
-    correlation: of the last forecast, ``float32[]``.
-    mean_error: mean of all relative errors, ``float32[]``.
-    recent_error: running mean of the relative errors, ``float32[]``.
-    horizon_state: the horizon's.
-    anchor_params: parameters at the last true gradient, or ``None`` when
-      neither forecaster nor horizon needs them.
     gradient_history: the forecaster's.
+    history_size: true gradients in it, ``int32[]``.
+    anchor: the last of them.
     accumulated_correction: like the parameters, or ``None`` when the weight of
       the correction is 0.
+    horizon_state: the horizon's.
+    window: predicted steps since then.
+    retreat: where to go back to; ``None`` when the horizon takes no window back.
+    statistics: of the forecasts.
   """
 
   step_count: jax.Array
   true_gradient_count: jax.Array
-  forecast_count: jax.Array
-  history_size: jax.Array
-  remaining_steps: jax.Array
-  planned_steps: jax.Array
-  elapsed_steps: jax.Array
-  window_stopped: jax.Array
-  longest_update: jax.Array | None
-  distance: jax.Array | None
-  projection: Any
-  gradient_norm: jax.Array
-  excess: jax.Array
-  reach: jax.Array | None
-  start_params: Any
-  window_length: jax.Array | None
-  relative_error: jax.Array
-  correlation: jax.Array
-  mean_error: jax.Array
-  recent_error: jax.Array
-  horizon_state: Any
-  anchor_params: Any
+  rest_steps: jax.Array
   gradient_history: Any
+  history_size: jax.Array
+  anchor: Anchor
   accumulated_correction: Any
+  horizon_state: Any
+  window: Window
+  retreat: Retreat | None
+  statistics: ForecastStatistics
 
 
 class AccelerateState(NamedTuple):
@@ -180,7 +218,7 @@ class GradientPredictor(NamedTuple):
 
 def should_compute_full(state: PredictState) -> jax.Array:
   """Whether a true gradient is due, ``bool[]``."""
-  return state.remaining_steps <= 0
+  return state.window.remaining_steps <= 0
 
 
 def get_stats(state: PredictState) -> PredictorStats:
@@ -192,10 +230,10 @@ def get_stats(state: PredictState) -> PredictorStats:
     computed_steps=state.true_gradient_count,
     predicted_steps=predicted,
     prediction_ratio=predicted.astype(jnp.float32) / total,
-    mean_error=state.mean_error,
-    recent_error=state.recent_error,
-    correlation=state.correlation,
-    horizon=state.planned_steps,
+    mean_error=state.statistics.mean_error,
+    recent_error=state.statistics.recent_error,
+    correlation=state.statistics.correlation,
+    horizon=state.window.planned_steps,
     history_size=state.history_size,
   )
 

@@ -1,6 +1,7 @@
 """One changed line: an optimizer that needs fewer true gradients."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -12,11 +13,13 @@ from optax_predict.core import interfaces
 from optax_predict.core import trees
 from optax_predict.engine import limits
 from optax_predict.engine import recording
-from optax_predict.engine import state as predict_state
 from optax_predict.engine import window
 from optax_predict.engine.predictor import build_parts
 from optax_predict.engine.predictor import check_state
 from optax_predict.engine.predictor import init_state
+from optax_predict.engine.state import AccelerateState
+from optax_predict.engine.state import get_stats
+from optax_predict.engine.state import PredictorStats
 from optax_predict.forms import predictor_states
 from optax_predict.forms import schedules
 
@@ -29,7 +32,7 @@ def accelerate(
   correction_weight: float = 0.0,
   accumulator_dtype: Any = None,
   keep_params: bool = False,
-  monitor: Callable[[predict_state.PredictorStats], None] | None = None,
+  monitor: Callable[[PredictorStats], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Makes an optimizer need fewer true gradients, in any loop.
 
@@ -112,12 +115,15 @@ def accelerate(
     checks.check_callable("monitor", monitor, "accelerate(base, monitor=print)")
   parts = build_parts(forecaster, horizon, correction_weight, accumulator_dtype)
   base = optax.with_extra_args_support(base_optimizer)
+  step = functools.partial(_take_window, parts, base)
+  # Called outside of jit, it is compiled once, not at every call.
+  compiled_step = jax.jit(step)
 
   def init(params):
     predictor = init_state(parts, params)
     base_state = base.init(params)
     _check_base(base_state)
-    return predict_state.AccelerateState(
+    return AccelerateState(
       predictor=predictor,
       base_optimizer_state=base_state,
       # Arrays of their own: a donated buffer may stand in one place only.
@@ -125,92 +131,13 @@ def accelerate(
       params=_copy(params) if keep_params else None,
     )
 
-  def step(gradients, state, params, extra_args):
-    opened, params_before = state.base_optimizer_state, params
-    received, predictor = recording.receive_gradient(
-      parts,
-      gradients,
-      state.predictor,
-      params,
-      value=extra_args.get("value"),
-    )
-    updates, stepped = base.update(received, opened, params, **extra_args)
-    params = optax.apply_updates(params, updates)
-    base_state = stepped
-    if parts.may_retreat:
-      is_wrong = predictor.window_length < 0
-      params = trees.where(is_wrong, predictor.start_params, params)
-      base_state = optax.tree.where(
-        is_wrong, state.start_base_state, base_state
-      )
-      predictor = limits.after_retreat(is_wrong, predictor)
-    predictor = window.open_window(parts, predictor, params)
-    opens = window.is_open(predictor)
-    start_base_state = None
-    if parts.may_retreat:
-      start = trees.where(opens, params, predictor.start_params)
-      predictor = predictor._replace(start_params=start)
-      start_base_state = optax.tree.where(
-        opens, base_state, state.start_base_state
-      )
-
-    def base_update(gradients, base_state, params):
-      forecast = trees.cast_like(gradients, received)
-      updates, base_state = base.update(
-        forecast, base_state, params, **extra_args
-      )
-      return updates, schedules.hold_schedules(base_state, opened)
-
-    params, base_state, predictor = window.take_steps(
-      parts,
-      base_update,
-      params,
-      schedules.hold_schedules(base_state, opened),
-      predictor,
-    )
-    if parts.may_retreat:
-      length = limits.distance(params, predictor.start_params)
-      predictor = predictor._replace(
-        window_length=jnp.where(opens, length, predictor.window_length)
-      )
-      has_moved = opens | is_wrong
-    else:
-      has_moved = opens
-    predictor = predictor._replace(
-      remaining_steps=jnp.minimum(predictor.remaining_steps, 0)
-    )
-    # The base's own updates, to the last bit, where nothing was predicted.
-    total = jax.tree.map(
-      lambda new, old, u: jnp.where(has_moved, (new - old).astype(u.dtype), u),
-      params,
-      params_before,
-      updates,
-    )
-    state = predict_state.AccelerateState(
-      predictor=predictor,
-      base_optimizer_state=schedules.hold_schedules(base_state, stepped),
-      start_base_state=start_base_state,
-      params=None,
-    )
-    if keep_params:
-      state = state._replace(params=optax.apply_updates(params_before, total))
-    if monitor is not None:
-      jax.debug.callback(
-        monitor, predict_state.get_stats(predictor), ordered=False
-      )
-    return total, state
-
-  # Called outside of jit, it is compiled once, not at every call.
-  compiled_step = jax.jit(step)
-
   def update(updates, state, params=None, **extra_args):
-    if not isinstance(state, predict_state.AccelerateState):
+    if not isinstance(state, AccelerateState):
       raise ValueError(
         f"state: expected an AccelerateState, got {type(state).__name__}. Pass the"
         " state that this optimizer's init or its last update returned."
       )
-    if params is None:
-      params = state.params
+    params = state.params if params is None else params
     if params is None:
       raise ValueError(
         "params is missing: accelerate takes predicted steps on the parameters."
@@ -222,11 +149,71 @@ def accelerate(
     checks.check_gradients(updates)
     checks.check_like("gradients", updates, params)
     is_plain = checks.is_all_arrays((updates, state, params, extra_args))
-    return (compiled_step if is_plain else step)(
+    updates, state = (compiled_step if is_plain else step)(
       updates, state, params, extra_args
     )
+    if monitor is not None:
+      jax.debug.callback(monitor, get_stats(state.predictor))
+    return updates, state
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _take_window(parts, base, gradients, state, params, extra_args):
+  """The base's step from a true gradient, and all predicted steps after it."""
+  opened, start = state.base_optimizer_state, params
+  gradients, predictor = recording.receive_gradient(
+    parts, gradients, state.predictor, params, value=extra_args.get("value")
+  )
+  updates, stepped = base.update(gradients, opened, params, **extra_args)
+  params, base_state = optax.apply_updates(params, updates), stepped
+  has_moved = jnp.zeros([], bool)
+  if predictor.retreat is not None:
+    has_moved = predictor.retreat.is_due > 0
+    params = trees.where(has_moved, predictor.retreat.start_params, params)
+    base_state = optax.tree.where(has_moved, state.start_base_state, base_state)
+    predictor = limits.end_retreat(predictor)
+  predictor = window.open_window(parts, predictor, params)
+  opens = window.is_open(predictor)
+  has_moved |= opens
+  start_base_state = state.start_base_state
+  if predictor.retreat is not None:
+    start_base_state = optax.tree.where(opens, base_state, start_base_state)
+  predictor = window.mark_start(opens, params, predictor)
+
+  # Schedules are held where they were at the true gradient.
+  def base_update(forecast, base_state, params):
+    updates, base_state = base.update(
+      trees.cast_like(forecast, gradients), base_state, params, **extra_args
+    )
+    return updates, schedules.hold_schedules(base_state, opened)
+
+  params, base_state, predictor = window.take_steps(
+    parts,
+    base_update,
+    params,
+    schedules.hold_schedules(base_state, opened),
+    predictor,
+  )
+  predictor = window.mark_end(opens, params, predictor)
+  # The base's own updates, to the last bit, where nothing was predicted.
+  updates = jax.tree.map(
+    lambda end, begin, u: jnp.where(
+      has_moved, (end - begin).astype(u.dtype), u
+    ),
+    params,
+    start,
+    updates,
+  )
+  kept = None
+  if state.params is not None:
+    kept = optax.apply_updates(start, updates)
+  return updates, AccelerateState(
+    predictor=predictor,
+    base_optimizer_state=schedules.hold_schedules(base_state, stepped),
+    start_base_state=start_base_state,
+    params=kept,
+  )
 
 
 def _check_base(base_state):

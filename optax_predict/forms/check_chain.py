@@ -147,9 +147,9 @@ def _leaks(tx, zeros, params, opt_state, extra_args):
 def _hand_on_zeros(parts, updates, state, params):
   """What depends on a gradient then has not got it from a predictor."""
   del parts
-  if state.anchor_params is not None:
-    checks.check_like("params", params, state.anchor_params)
-    checks.check_like("gradients", updates, state.anchor_params)
+  if state.anchor.params is not None:
+    checks.check_like("params", params, state.anchor.params)
+    checks.check_like("gradients", updates, state.anchor.params)
   return trees.zeros(updates), state
 
 

@@ -107,21 +107,28 @@ def _fast_forward(tx, hold_schedules, params, opt_state, extra_args):
     check_chain.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
   may_retreat = retreat.is_possible(params, opt_state)
   if may_retreat:
-    params, opt_state = retreat.taken_back(params, opt_state)
+    params, opt_state = retreat.take_back(params, opt_state)
   update = functools.partial(
     _update, tx, hold_schedules, placeholder, extra_args
   )
   begin, take_steps = _steps_of(update, params, opt_state)
   opt_state = begin(params, opt_state)
   opens = ~predictor_states.should_compute_full(opt_state)
-  if may_retreat:
-    opt_state = retreat.with_start(opens, params, opt_state)
+
+  def mark(how, params, opt_state):
+    def mark_one(state):
+      seen, _ = retreat.see(params, state.retreat.start_params)
+      return how(opens, seen, state)
+
+    if not may_retreat:
+      return opt_state
+    return predictor_states.map_states(mark_one, opt_state)
+
+  opt_state = mark(window.mark_start, params, opt_state)
   params, opt_state = take_steps(params, opt_state)
   # Predictors that share an optimizer all see the next true gradient.
-  opt_state = _end_window(opt_state)
-  if may_retreat:
-    opt_state = retreat.with_length(opens, params, opt_state)
-  return params, opt_state
+  opt_state = predictor_states.map_states(window.end_window, opt_state)
+  return params, mark(window.mark_end, params, opt_state)
 
 
 # Called outside of jit, it is compiled once for an optimizer, not at every call.
@@ -190,9 +197,7 @@ def _plain_steps(update, parts):
 
 def _wrapped_steps(update, params, opt_state):
   """Where a wrapper, or another predictor, has its say about a step."""
-  held = [
-    window.read_only(s) for s in predictor_states.predict_states(opt_state)
-  ]
+  held = predictor_states.predict_states(opt_state)
 
   def predict(parts, updates, state, params):
     forecast, state = predicting.predict_gradient(
@@ -204,15 +209,17 @@ def _wrapped_steps(update, params, opt_state):
     params, live = carry
     params, tied = lax.optimization_barrier((params, held))
     updates, state = update(predict, params, _attach(live, tied))
-    states = window.end_if_too_long(
-      updates, predictor_states.predict_states(state)
+    states = predictor_states.predict_states(state)
+    windows = window.end_if_too_long(updates, [s.window for s in states])
+    state = predictor_states.replace_states(
+      [s._replace(window=w) for s, w in zip(states, windows)], state
     )
-    state = _detach(predictor_states.replace_states(states, state))
+    state = _detach(state)
     # Choosing between two states afterwards costs a pass over both.
     return optax.tree.where(
       _has_stepped(live, state),
       (optax.apply_updates(params, updates), state),
-      (params, _end_window(live)),
+      (params, predictor_states.map_states(window.end_window, live)),
     )
 
   params, live = lax.while_loop(
@@ -223,15 +230,30 @@ def _wrapped_steps(update, params, opt_state):
   return params, _attach(live, held)
 
 
+# What a predicted step only reads stays outside the loop's carry: what is not
+# carried cannot be copied.
+_READ_ONLY = (
+  "gradient_history",
+  "anchor",
+  "accumulated_correction",
+  "retreat",
+)
+
+
 def _detach(opt_state):
-  return predictor_states.map_states(window.detach, opt_state)
+  return predictor_states.map_states(
+    lambda s: s._replace(**dict.fromkeys(_READ_ONLY)), opt_state
+  )
 
 
 def _attach(live, held):
-  parts = iter(held)
-  return predictor_states.map_states(
-    lambda s: window.attach(s, next(parts)), live
-  )
+  states = iter(held)
+
+  def attach(state):
+    whole = next(states)
+    return state._replace(**{name: getattr(whole, name) for name in _READ_ONLY})
+
+  return predictor_states.map_states(attach, live)
 
 
 def _may_pass_on(opt_state):
@@ -257,12 +279,7 @@ def _has_stepped(live, new_state):
     predictor_states.predict_states(new_state),
     strict=True,
   )
-  seen = [new.elapsed_steps > old.elapsed_steps for old, new in states]
+  seen = [
+    new.window.elapsed_steps > old.window.elapsed_steps for old, new in states
+  ]
   return jnp.all(jnp.stack(seen))
-
-
-def _end_window(live):
-  return predictor_states.map_states(
-    lambda s: s._replace(remaining_steps=jnp.minimum(s.remaining_steps, 0)),
-    live,
-  )

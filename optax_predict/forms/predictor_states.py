@@ -28,7 +28,7 @@ def should_compute_full(opt_state: Any) -> jax.Array:
 
 def remaining_steps(opt_state: Any) -> jax.Array:
   """Predicted steps that the window still has: the fewest of any predictor."""
-  left = [s.remaining_steps for s in predict_states(opt_state)]
+  left = [s.window.remaining_steps for s in predict_states(opt_state)]
   return jnp.min(jnp.stack(left))
 
 

@@ -1,5 +1,8 @@
 """Taking a window back that went wrong."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from jax import flatten_util
 import jax.numpy as jnp
@@ -10,60 +13,33 @@ from optax_predict.engine import limits
 from optax_predict.forms import predictor_states
 
 
-def is_possible(params, opt_state):
+def is_possible(params: Any, opt_state: Any) -> bool:
   """Whether one predictor sees the parameters, and may go back."""
   states = predictor_states.predict_states(opt_state)
-  return (
-    len(states) == 1
-    and states[0].start_params is not None
-    and predictor_states.is_plain_chain(opt_state)
-    and checks.is_like(
-      _seen(params, states[0].start_params)[0], states[0].start_params
-    )
+  if len(states) != 1 or states[0].retreat is None:
+    return False
+  start = states[0].retreat.start_params
+  return predictor_states.is_plain_chain(opt_state) and checks.is_like(
+    see(params, start)[0], start
   )
 
 
-def taken_back(params, opt_state):
+def take_back(params: Any, opt_state: Any) -> tuple[Any, Any]:
   """Goes back to the start of a window that went wrong.
 
   The true gradient at its end, if it is finite, stays in the history and in the
   optimizer, whose update from it is undone with the window.
   """
   (state,) = predictor_states.predict_states(opt_state)
-  is_rejected = state.window_length < 0
-  seen, back = _seen(params, state.start_params)
+  start = state.retreat.start_params
+  seen, back = see(params, start)
   # No cond: this is written where the start of the last window was.
-  params = back(trees.where(is_rejected, state.start_params, seen))
-  state = limits.after_retreat(is_rejected, state)
+  params = back(trees.where(state.retreat.is_due > 0, start, seen))
+  state = limits.end_retreat(state)
   return params, predictor_states.replace_states([state], opt_state)
 
 
-def with_start(opens, params, opt_state):
-  """Keeps where a window begins, if one does."""
-
-  def kept(state):
-    old = state.start_params
-    return state._replace(
-      start_params=trees.where(opens, _seen(params, old)[0], old)
-    )
-
-  return predictor_states.map_states(kept, opt_state)
-
-
-def with_length(opens, params, opt_state):
-  """Keeps how far a window has led, if there was one."""
-
-  def measured(state):
-    seen, _ = _seen(params, state.start_params)
-    length = limits.distance(seen, state.start_params)
-    return state._replace(
-      window_length=jnp.where(opens, length, state.window_length)
-    )
-
-  return predictor_states.map_states(measured, opt_state)
-
-
-def _seen(params, like):
+def see(params: Any, like: Any) -> tuple[Any, Callable[[Any], Any]]:
   """The parameters as a predictor sees them, and the way back.
 
   ``optax.flatten`` shows it one vector, and leaves no other trace in the state.

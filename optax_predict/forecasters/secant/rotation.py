@@ -214,8 +214,8 @@ def reduced(
   on_second = -v[:r]
 
   def add_up():
-    trees = [*basis, *addition.rests]
-    return tuple(trees.combine([*weights], trees) for weights in sums)
+    vectors = [*basis, *addition.rests]
+    return tuple(trees.combine([*weights], vectors) for weights in sums)
 
   # The cond keeps XLA from adding up anew for each direction below.
   first, second = lax.cond(
