@@ -1,1 +1,1 @@
-"""Are gradients predictable, and what did a run do?"""
+"""Whether gradients are predictable, and what prediction did to a run."""

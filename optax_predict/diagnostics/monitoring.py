@@ -23,16 +23,17 @@ def plot_run(
 ) -> Any:
   """Draws what prediction did to a run.
 
-  Five panels: the loss over true gradients and over optimizer steps, and over
-  true gradients the horizon, the relative error of the forecasts and the share
-  of steps that needed no true gradient.
+  Five panels. Two show the loss, over true gradients and over optimizer steps. Three
+  show, over true gradients, the horizon, the relative error of the forecasts and the
+  share of steps that needed no true gradient.
 
   Args:
-    stats: what :func:`get_stats` returned at each logged step, after
-      ``fast_forward``, or mappings with the same fields, as a logger kept them.
-    losses: the loss at each logged step.
+    stats: what :func:`get_stats` returned at each logged call (after
+      ``fast_forward``, if you use it), or mappings with the same fields, as a logger
+      kept them.
+    losses: the loss at each logged call.
     baseline: losses of the same optimizer without prediction, one per true
-      gradient, drawn beside.
+      gradient, to draw beside them.
     figure: matplotlib figure to draw into; default a new one.
 
   Returns:
@@ -48,7 +49,7 @@ def plot_run(
     >>> from optax_predict.diagnostics import monitoring
     >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
     >>> rule = optax_predict.forecasters.momentum()
-    >>> tx = optax.chain(optax_predict.predict_gradients(rule), optax.sgd(1.0))
+    >>> tx = optax_predict.accelerate(optax.sgd(1.0), rule)
     >>> params = jnp.ones(3)
     >>> opt_state = tx.init(params)
     >>> stats, losses = [], []
@@ -56,7 +57,6 @@ def plot_run(
     ...   loss, grads = jax.value_and_grad(loss_fn)(params)
     ...   updates, opt_state = tx.update(grads, opt_state, params)
     ...   params = optax.apply_updates(params, updates)
-    ...   params, opt_state = optax_predict.fast_forward(tx, params, opt_state)
     ...   stats.append(optax_predict.get_stats(opt_state))
     ...   losses.append(loss)
     >>> figure = monitoring.plot_run(stats, losses)  # doctest: +SKIP

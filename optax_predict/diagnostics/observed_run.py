@@ -1,4 +1,4 @@
-"""An optimizer's own run, watched step by step."""
+"""An optimizer's own run, observed step by step."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,16 +12,16 @@ from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.forms import predictor_states
 
-# Points at which a second batch is asked for the gradient.
+# Points of the run at which the gradient is also taken on a second batch.
 _NOISE_PROBES = 10
 
 
 class ObservedRun:
-  """The optimizer's own run, step by step, and what it was seen to do."""
+  """The optimizer's own run, step by step, and its losses and noise."""
 
   def __init__(self, loss_fn, params, optimizer, batches, has_aux):
-    # Two programs: what reads the gradients between them cannot change how
-    # either is compiled, and so how it rounds.
+    # Two programs, so that whoever reads the gradients between them changes neither
+    # how they are compiled nor how they round.
     self._gradient = jax.jit(_value_and_direction(loss_fn, has_aux))
     self._tx = optax.with_extra_args_support(optimizer)
     self._batches = None if batches is None else iter(batches)
@@ -82,7 +82,7 @@ class ObservedRun:
 
 
 def _value_and_direction(loss_fn, has_aux):
-  """``jax.value_and_grad``, with complex gradients that point uphill."""
+  """``jax.value_and_grad`` with complex gradients conjugated, to point uphill."""
   value_and_grad = jax.value_and_grad(loss_fn, has_aux=has_aux)
 
   def conjugated(*args):

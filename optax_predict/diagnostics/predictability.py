@@ -43,32 +43,31 @@ def measure(
   r"""Runs an optimizer as it is and says how well its gradients are predicted.
 
   The run is the optimizer's own: forecasts are compared with the gradients and
-  never used (:func:`backtest`). It is bit for bit that of a compiled
-  ``jax.value_and_grad(loss_fn)`` and a compiled update in turn; a loop that
-  compiles both as one may round differently. The report holds the parameters
-  and the optimizer state at the end, so no gradient is wasted.
+  never used (:func:`backtest`). It is bit for bit the run of a loop that calls a
+  compiled ``jax.value_and_grad(loss_fn)`` and then a compiled update. A loop that
+  compiles both as one may round differently. The report holds the parameters and
+  the optimizer state at the end, so no gradient is wasted.
 
-  With batches, the gradient is also taken on the next batch at up to ten points
-  of the run. What differs between two batches at the same point no forecaster
-  can know: :attr:`Report.noise` is the least relative error any of them can
-  have, :math:`\sqrt{|g_1 - g_2|^2 / (|g_1|^2 + |g_2|^2)}` (medians of the
-  squares).
+  With batches, the gradient is also taken on the next batch at up to ten points of
+  the run. No forecaster can know the difference between two batches at the same
+  point. :attr:`Report.noise` is the least relative error that any of them can have,
+  :math:`\sqrt{|g_1 - g_2|^2 / (|g_1|^2 + |g_2|^2)}` (medians of the squares).
 
   Args:
     loss_fn: ``loss_fn(params)``, or ``loss_fn(params, batch)`` with batches;
       returns a real scalar, or a pair of it and anything with ``has_aux``.
     params: where the run starts. Start where you want to know: early gradients
       may be less predictable than later ones.
-    optimizer: the optimizer, without :func:`predict_gradients` in it. It is
-      passed ``value=``, the loss, should it ask.
+    optimizer: the optimizer alone, without :func:`accelerate` or
+      :func:`predict_gradients`. It is passed ``value=loss`` if it takes that.
     steps: true gradients to spend, at least 3; up to ten more on noise.
     batches: one batch per step, all of the same shapes. ``None``: the loss has
       no batch.
     has_aux: as for ``jax.value_and_grad``.
     forecasters: name -> forecaster; default momentum and secant.
-    horizons: predicted steps between two true gradients to try, ascending; 0
-      is how a run starts.
-    rtol: of :func:`horizons.adaptive`, for what to expect.
+    horizons: numbers of predicted steps between two true gradients to try,
+      ascending from 0, with which a run starts.
+    rtol: of :func:`horizons.adaptive`, for the expected saving.
 
   Returns:
     A :class:`Report`; ``print`` it, ``plot`` it.
@@ -76,7 +75,7 @@ def measure(
   Raises:
     ValueError: if ``steps`` or ``horizons`` are too small, if there are fewer
       batches than steps, or if the optimizer predicts already.
-    TypeError: if a forecaster, the loss or the optimizer is something else.
+    TypeError: if a forecaster, the loss or the optimizer is of another type.
 
   Examples:
     >>> import jax.numpy as jnp, optax
@@ -116,12 +115,12 @@ def backtest(
 ) -> Report:
   r"""Scores forecasters on a run that was made without them.
 
-  For a horizon of h steps a forecaster is shown every (h + 1)-th gradient and,
-  before each, is asked for it, which is what it sees when h steps between two
-  true gradients are predicted. The error is the one that the adaptive horizon
-  looks at, :math:`|\hat g - g| / \sqrt{|g| \, |g_{-1}|}`, a ratio of norms,
-  with :math:`g_{-1}` the gradient it was shown last. The first two gradients
-  fill the history and are not scored.
+  For a horizon of h steps a forecaster is shown every (h + 1)-th gradient. Before
+  each of them it is asked for it. That is what it sees when h steps between two true
+  gradients are predicted. The error is the one that the adaptive horizon looks at,
+  :math:`|\hat g - g| / \sqrt{|g| \, |g_{-1}|}`, a ratio of norms, with
+  :math:`g_{-1}` the gradient it was shown last. The first two gradients fill the
+  history and are not scored.
 
   The histories of all forecasters and horizons are kept at once: with the
   defaults 84 copies of the parameters. For a large model pass fewer
@@ -131,17 +130,17 @@ def backtest(
     trajectory: ``(params, gradients)`` at every step, in order; a generator
       around any training loop will do.
     forecasters: name -> forecaster; default momentum and secant.
-    horizons: predicted steps between two true gradients to try, ascending; 0
-      is how a run starts.
-    rtol: of :func:`horizons.adaptive`, for what to expect.
+    horizons: numbers of predicted steps between two true gradients to try,
+      ascending from 0, with which a run starts.
+    rtol: of :func:`horizons.adaptive`, for the expected saving.
 
   Returns:
-    A :class:`Report` that knows nothing of losses and noise.
+    A :class:`Report` without losses and noise.
 
   Raises:
     ValueError: if ``horizons`` are not ascending from 0 on, or the
       trajectory is too short to score the smallest of them.
-    TypeError: if a forecaster is something else.
+    TypeError: if a forecaster is of another type.
   """
   horizons = _check_horizons(horizons)
   checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
@@ -183,7 +182,7 @@ def backtest(
 
 
 def _score(rows):
-  """The rows in which a forecast from two gradients or more was scored."""
+  """The score of all forecasts that were made from two gradients or more."""
   kept, last = [], 1
   for step, error, correlation, count in rows:
     if (count := int(count)) > last:
@@ -193,7 +192,7 @@ def _score(rows):
 
 
 def _predictor_of(forecaster):
-  # A horizon that is never asked and limits nothing.
+  # The horizon is never asked, and sets no limit.
   return predictor.gradient_predictor(forecaster, _horizons.fixed(1))
 
 
@@ -205,8 +204,8 @@ def _init(forecaster, params):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _record(forecaster, state, gradients, params, window):
-  # Where the run alone would be after a window of predicted steps. One step is
-  # counted already, and where a gradient was left out, the windows before it.
+  # The steps that a window of predicted ones would have counted. One is counted
+  # already, and after a gradient that was left out, so are the windows before it.
   elapsed = jnp.where(
     state.true_gradient_count > 0, state.window.elapsed_steps + window - 1, 0
   )

@@ -1,4 +1,4 @@
-"""What a backtest found, in numbers, words and a picture."""
+"""The result of a backtest, in numbers, words and a picture."""
 
 import math
 from typing import Any
@@ -11,9 +11,10 @@ from optax_predict import horizons as _horizons
 from optax_predict.core import interfaces
 from optax_predict.diagnostics import monitoring
 
-# A smaller saving is none.
+# A smaller saving is reported as none.
 _NOTHING = 0.05
-# Fewer gradients fill no history and score the long horizons once or twice.
+# With fewer gradients the history is not full, and long horizons are scored once or
+# twice.
 _FEW = 30
 
 
@@ -21,7 +22,7 @@ class Score(NamedTuple):
   """How good the forecasts of one forecaster at one horizon were.
 
   Attributes:
-    steps: at which step of the run each was made, ``int[windows]``.
+    steps: the step of the run that each forecast was for, ``int[windows]``.
     errors: their relative errors, ratios of norms, ``float[windows]``.
     correlations: cosines with the true gradients, ``float[windows]``.
   """
@@ -35,8 +36,8 @@ class Expectation(NamedTuple):
   """What prediction would have done to the run that was measured.
 
   Attributes:
-    forecaster: its name.
-    horizon: mean of the predicted steps between two true gradients.
+    forecaster: name of the forecaster.
+    horizon: mean number of predicted steps between two true gradients.
     saving: share of the true gradients it would have saved, in [0, 1).
   """
 
@@ -51,9 +52,9 @@ class Report(NamedTuple):
   Attributes:
     scores: forecaster's name -> horizon -> :class:`Score`.
     steps: true gradients in the run.
-    rtol: of the adaptive horizon, for the expectation.
-    noise: least relative error that any forecaster can have, in [0, 1] or a
-      little above; 0 without noise, ``None`` if not measured.
+    rtol: of the adaptive horizon, for the expected saving.
+    noise: least relative error that any forecaster can have, in [0, 1] or a little
+      above. 0 without noise, ``None`` if not measured.
     losses: ``[steps]``, ``None`` if not known.
     params: parameters at the end of the run, ``None`` if not known.
     opt_state: optimizer state at the end of the run, ``None`` if not known.
@@ -76,9 +77,9 @@ class Report(NamedTuple):
   def is_noisy(self) -> bool:
     """Whether noise is what keeps prediction off.
 
-    A forecast is made from gradients with the noise that its target has too:
-    twice the squared noise is more than the horizon accepts, and it would
-    indeed have stayed at nothing.
+    A forecast is made from gradients that have noise, and so has its target: the
+    error has twice the squared noise. True if that alone keeps windows from growing,
+    and if the expected saving is indeed none.
     """
     if self.noise is None or self.expect().saving >= _NOTHING:
       return False
@@ -95,13 +96,14 @@ class Report(NamedTuple):
   def expect(self, forecaster: str | None = None) -> Expectation:
     """What to expect of a forecaster, or of the one that saves most.
 
-    The horizon rule :func:`horizons.adaptive` walks along the run: from a true
-    gradient it goes as many steps as it is allowed, reads off the error that
-    the backtest found there (the nearest in time, between two horizons
-    interpolated by logarithms) and sets its next window. The true gradients it
-    comes by, against all of the run's, are the saving. Windows are not longer
-    than the longest horizon that was scored, and what else ends a window early
-    is left out.
+    The horizon rule :func:`horizons.adaptive` walks along the run. From a true
+    gradient it goes as many steps as its window has. There it reads off the error
+    that the backtest measured and sets its next window. That error is the nearest in
+    time; between two measured horizons it is interpolated by logarithms. The saving
+    is one minus the true gradients the walk took over those the run took.
+
+    Windows are at most as long as the longest horizon that was scored. What else
+    ends a window early is left out.
 
     Args:
       forecaster: one of ``scores``; default the one with the largest saving.
@@ -136,12 +138,12 @@ class Report(NamedTuple):
 
 
 def balance(rtol: float) -> float:
-  """The relative error at which the adaptive horizon neither grows nor falls."""
+  """The relative error at which the adaptive horizon keeps its window's length."""
   return 0.81 * rtol
 
 
 def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
-  """True gradients that the adaptive horizon takes for a run's steps."""
+  """How many true gradients the adaptive horizon needs for a run of some steps."""
   horizon = _horizons.adaptive(rtol, max_steps=max(1, *scores))
   state, window, count, i = horizon.init(), 0, 1, 0
   while (i := i + window + 1) < steps:
@@ -153,7 +155,7 @@ def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
       window_stopped=jnp.int32(0),
     )
     allowed, state = horizon.update(error, state)
-    # Below 0 it rests: as many true gradients are let through.
+    # Below 0, it rests for that many true gradients.
     rest = min(max(0, -int(allowed)), steps - 1 - i)
     window, count, i = max(0, int(allowed)), count + 1 + rest, i + rest
   return count
@@ -180,7 +182,7 @@ def _table(report: Report) -> list[str]:
     "steps" + "".join(f"  {n:>{width}s}" for n in names) + "  scored",
   ]
   for h in sorted(set().union(*report.scores.values())):
-    # A forecaster leaves out gradients that it cannot use.
+    # A horizon may have no score, since gradients that are not finite are left out.
     cells = [
       f"{report.error(n, h):.2g}  {report.correlation(n, h):5.2f}"
       if h in report.scores[n]
@@ -223,7 +225,7 @@ def _words(report: Report) -> list[str]:
 
 
 def _larger_batch(report: Report) -> str:
-  """How much larger a batch: its share of noise falls as one over its size."""
+  """By how much to enlarge batches: squared noise falls as one over their size."""
   noise = (report.noise or 0.0) ** 2
   allowed = balance(report.rtol) ** 2 / 2
   if noise >= 1:

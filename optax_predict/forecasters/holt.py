@@ -17,9 +17,10 @@ class HoltHistory(NamedTuple):
   Attributes:
     level: smoothed gradient at the last true one, like the parameters.
     slope: its change per optimizer step there, like the parameters.
-    level_weight: sum of the weights that the level is a mean with, a real
-      scalar; 0 when there were no gradients.
-    slope_weight: the same of the slope; 0 until there were two.
+    level_weight: sum of the weights of the gradients in the level, a real
+      scalar; 0 before the first gradient.
+    slope_weight: sum of the weights of the changes in the slope; 0 before the
+      second gradient.
     norms: ``[2]``, of level and slope.
   """
 
@@ -35,9 +36,9 @@ def holt(
 ) -> interfaces.Forecaster:
   r"""Extrapolates by exponential smoothing with a damped trend.
 
-  At a true gradient :math:`g`, :math:`n` optimizer steps after the one before,
-  level :math:`l` and slope :math:`b` follow it; :math:`\Delta` steps later the
-  forecast is
+  Let :math:`g` be a true gradient, :math:`n` optimizer steps after the one before.
+  Level :math:`l` and slope :math:`b` are moved by the surprise :math:`e`.
+  :math:`\Delta` steps later the forecast is :math:`\hat g`:
 
   .. math::
 
@@ -48,23 +49,24 @@ def holt(
 
   For :math:`n = 1` that is Gardner's and McKenzie's damped trend. The gains are
   Wright's for irregular times: :math:`\alpha_n = 1/W` with
-  :math:`W \leftarrow 1 + (1 - \alpha)^n W` from :math:`W = 0`, so that the first
-  gradient is taken whole, and a later one the more the longer the gap before it;
-  :math:`\beta_n` likewise, from the second gradient on. With one past gradient
-  the forecast is that gradient, with none it is zero. Small gains and no damping
-  can be unstable where gaps differ a lot; should level or slope overflow, the
-  method starts anew from the gradient at hand.
+  :math:`W \leftarrow 1 + (1 - \alpha)^n W` from :math:`W = 0`. So the first
+  gradient becomes the level, and a later one counts more after a longer gap.
+  :math:`\beta_n` is computed likewise, from the second gradient on.
+
+  With one past gradient the forecast is that gradient. With none it is zero. Small
+  gains without damping can be unstable where gaps differ a lot. If level or slope
+  overflows, the method starts again from the present gradient.
 
   Memory: 2 parameter-sized buffers, the slope in ``accumulator_dtype``. A
   predicted step reads both.
 
   Args:
-    level: :math:`\alpha`, share of the surprise that moves the level, for
+    level: :math:`\alpha`, share of the surprise that is added to the level, for
       gradients one optimizer step apart, in [0, 1].
-    slope: :math:`\beta`, share of the level's change that moves the slope,
-      likewise, in [0, 1].
+    slope: :math:`\beta`, share of the level's change that is added to the slope,
+      for gradients one optimizer step apart, in [0, 1].
     damping: :math:`\phi`, share of the slope that is left after an optimizer
-      step, in [0, 1]; 1 extrapolates a straight line, 0 the level alone.
+      step, in [0, 1]. 1 extrapolates a straight line, 0 the level alone.
 
   Returns:
     A :class:`Forecaster`. It counts as full with the two gradients that make a
@@ -152,7 +154,7 @@ def holt(
 
 
 def _finite_or_anew(followed, gradients, like):
-  """The updated history, or one of this gradient alone if that overflowed."""
+  """The updated history; where it overflowed, one of this gradient alone."""
   level, slope = followed.level, followed.slope
   norms = jnp.sqrt(reductions.inner_products([(level, level), (slope, slope)]))
   is_finite = jnp.all(jnp.isfinite(norms))

@@ -14,8 +14,9 @@ class MomentumHistory(NamedTuple):
   """A ring of past true gradients.
 
   Attributes:
-    observed: how many gradients were taken in, ``int32[]``, modulo the number
-      of slots once all are full; the newest is in slot ``(observed - 1) % n``.
+    observed: how many gradients were taken in, ``int32[]``. Once all n slots are
+      full it is only kept modulo n. The newest gradient is in slot
+      ``(observed - 1) % n``.
     slots: one tree like the parameters per slot.
   """
 
@@ -32,17 +33,17 @@ def momentum(
 
     \hat g = g_{-1} + \mu \, (g_{-1} - g_{-2})
 
-  With one past gradient the forecast is that gradient, with none it is zero.
-  The forecast stays the same through a window: the rule looks at the order of
-  the gradients only, not at how far the parameters have moved.
+  With one past gradient the forecast is that gradient. With none it is zero.
+  The forecast stays the same through a window, because the rule looks at the order
+  of the gradients only, not at how far the parameters have moved.
 
   Memory: ``history_size`` parameter-sized buffers. A predicted step reads all
   of them.
 
   Args:
     momentum: :math:`\mu`, between -1e6 and 1e6. 0 repeats the last gradient.
-    history_size: true gradients to keep, at least 2. The rule reads the last
-      two: more is memory for nothing but reading them.
+    history_size: true gradients to keep, at least 2. The rule uses the last two.
+      More of them cost memory and change no forecast.
 
   Returns:
     A :class:`Forecaster`.
@@ -89,7 +90,7 @@ def momentum(
     dtype = trees.tree_dtype(first)
     weights = _weights(history.observed, jnp.asarray(momentum, dtype), size)
     forecast = trees.combine(weights, history.slots)
-    # Finite: the norms of what it is made from are, by a wide margin.
+    # It is finite, because the norms of both gradients are, by a wide margin.
     expected_error = jnp.zeros([], dtype)
     return interfaces.Forecast(trees.cast_like(forecast, first), expected_error)
 
@@ -99,7 +100,7 @@ def momentum(
 
 
 def _next_count(observed, size):
-  """Counts up; far from the start only the count modulo ``size`` matters."""
+  """Counts up to twice ``size``; from there on, modulo ``size``."""
   return jnp.where(observed < 2 * size, observed + 1, observed + 1 - size)
 
 

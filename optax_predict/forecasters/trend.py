@@ -11,17 +11,17 @@ from optax_predict.core import trees
 
 
 class TrendHistory(NamedTuple):
-  """A weighted least-squares line, all times counted from the last gradient.
+  """A weighted least-squares line; times are counted from the last gradient.
 
-  The line is kept as its distance from the last gradient, which is small where
-  the line fits: a bfloat16 history rounds the distance, not the gradient.
+  The line is kept as its distance from the last gradient. That distance is small
+  where the line fits, and it is all that a bfloat16 history rounds.
 
   Attributes:
     last_gradient: the last true gradient, like the parameters.
     residual: the last true gradient minus the line there.
     slope: of the line, per optimizer step.
-    weight: sum of the weights of all gradients, a real scalar; 0 when there
-      were none.
+    weight: sum of the weights of all gradients, a real scalar; 0 before the
+      first.
     mean_time: weighted mean of their times, in optimizer steps, 0 or less.
     time_variance: weighted variance of their times.
   """
@@ -35,7 +35,7 @@ class TrendHistory(NamedTuple):
 
 
 class _Gain(NamedTuple):
-  """The share of a gradient's surprise that a line takes over."""
+  """Shares of a gradient's surprise that are added to a line."""
 
   level: jax.Array
   slope: jax.Array
@@ -46,8 +46,8 @@ def trend(
 ) -> interfaces.Forecaster:
   r"""Extrapolates a line fitted to past true gradients over time.
 
-  Past true gradients :math:`g_i`, taken at times :math:`t_i` in optimizer steps
-  and counted back from the last one as :math:`i = 0, 1, \dots`, define a line by
+  Let :math:`g_i` be past true gradients at times :math:`t_i` in optimizer steps,
+  counted back from the last one as :math:`i = 0, 1, \dots` They define a line by
   weighted least squares. The forecast :math:`\Delta` steps after the last is
 
   .. math::
@@ -55,24 +55,24 @@ def trend(
     a, b &= \arg\min \sum_i w^i \, |g_i - a - b \, (t_i - t_0)|^2 \\
     \hat g &= a + b \, \Delta + \rho^\Delta \, (g_0 - a)
 
-  baseline, plus velocity times the time passed, plus what the line missed of
-  the last gradient, which fades. With one past gradient the forecast is that
-  gradient, with none it is zero. Any spacing of true gradients is fitted
-  exactly, and the memory is that of the decay, however long the run.
+  Its terms are the line at the last gradient, the slope times the time passed, and
+  what the line missed of the last gradient, which fades. With one past
+  gradient the forecast is that gradient. With none it is zero. The fit is exact for
+  any spacing of true gradients. How far back it reaches depends on the decay only.
 
-  The line is updated recursively: the weights' sum, the mean and the variance
-  of times are three scalars that all parameters share, and recentring them at
-  every true gradient keeps them small.
+  The line is updated recursively. The sum of the weights and the mean and variance
+  of the times are three scalars that all parameters share. They are recentred at
+  every true gradient, which keeps them small.
 
   Memory: 3 parameter-sized buffers, two of them in ``accumulator_dtype``. A
   predicted step reads all three.
 
   Args:
     decay: :math:`w`, weight of a true gradient relative to the next one, in
-      [0, 1]. 0 is the line through the last two, 1 forgets nothing. A large one
-      averages noise, a small one keeps up with gradients that turn.
+      [0, 1]. 0 is the line through the last two, 1 forgets nothing. A large decay
+      averages noise. A small one keeps up with gradients that turn.
     residual_decay: :math:`\rho`, share of the residual that is left after an
-      optimizer step, in [0, 1]. 0 predicts on the line, 1 on its parallel
+      optimizer step, in [0, 1]. 0 predicts on the line, 1 on the parallel to it
       through the last gradient.
 
   Returns:
@@ -121,7 +121,8 @@ def trend(
     steps = motion.steps.astype(history.weight.dtype)
     weight, mean_time, variance, gain = _add_time(history, decay, steps)
     one = jnp.ones_like(steps)
-    # Minus the line's value here; the old line starts at the old gradient.
+    # The gradient minus the old line's value here. That line is kept as its
+    # distance from the old gradient.
     surprise = trees.combine(
       [one, -one, one, -steps],
       [gradients, history.last_gradient, history.residual, history.slope],
@@ -144,8 +145,8 @@ def trend(
       [jnp.ones_like(steps), faded - 1, steps],
       [history.last_gradient, history.residual, history.slope],
     )
-    # Finite: a slope is a mean of slopes between past gradients, whose norms
-    # are finite by a wider margin than the number of steps can use up.
+    # It is finite: a slope is a mean of slopes between past gradients. Their norms
+    # are below overflow by a factor that no number of steps makes up for.
     expected_error = jnp.zeros_like(steps)
     return interfaces.Forecast(
       trees.cast_like(forecast, history.last_gradient), expected_error
@@ -157,11 +158,11 @@ def trend(
 
 
 def _add_time(history, decay, steps):
-  """Takes one more time, now, into the statistics; returns the line's gain.
+  """Adds the present time to the statistics; returns the line's gain too.
 
-  With P the inverse of the weighted sums of (1, t)(1, t)^T, the new gradient
-  included, least squares moves the line's (level, slope) now by P (1, 0)^T
-  times the surprise.
+  Let P be the inverse of the weighted sum of (1, t)(1, t)^T over all gradients, the
+  new one included. Least squares adds P (1, 0)^T times the surprise to the line's
+  present (level, slope).
   """
   is_first = history.weight == 0
   kept = jnp.asarray(decay, steps.dtype) * history.weight

@@ -26,9 +26,9 @@ def secant(
 ) -> interfaces.Forecaster:
   r"""Predicts the gradient from how far the parameters have moved.
 
-  Gradients change because parameters move. From the last m moves between true
-  gradients, scaled to unit length (rows of :math:`S`), and the changes of the
-  gradient along them (rows of :math:`Y`), the forecast at a displacement
+  Gradients change because parameters move. Let the rows of :math:`S` be the last m
+  moves between true gradients, scaled to unit length, and the rows of :math:`Y` the
+  changes of the gradient along them, scaled alike. The forecast at a displacement
   :math:`d` from the last true gradient :math:`g` is
 
   .. math::
@@ -37,16 +37,16 @@ def secant(
       r = d - S^T c \\
     \hat g &= g + Y^T c + S^T M Y r + \gamma r
 
-  :math:`Y^T c` is what the gradient did along the moves that d is made of;
-  :math:`S^T M Y r` makes that model symmetric; :math:`\gamma r` stands for the
-  curvature across the span that nothing is known of. :math:`\gamma` is what would
-  have fitted the last forecasts best, from 0 to :math:`L = \max_j |y_j|`.
+  - :math:`Y^T c` is what the gradient did along past moves, for the part of d that
+    they explain.
+  - :math:`S^T M Y r` makes the model's Hessian symmetric.
+  - :math:`\gamma r` assumes some curvature where nothing is known.
+    :math:`\gamma` is the number from 0 to :math:`L = \max_j |y_j|` that would have
+    fitted the last forecasts best.
 
-  The Hessian is taken to change evenly from place to place: but for the ridge,
-  the model is the least one of a gradient with first and second derivatives that
-  agrees with the pairs. With :math:`m_j` the middle of a move, seen from the
-  last true gradient, :math:`\rho` the distance at which the farthest of them
-  began, and :math:`\theta` = ``cubic``,
+  The Hessian is taken to change evenly from place to place. Let :math:`m_j` be the
+  middle of a move, seen from the last true gradient, :math:`\rho` the distance at
+  which the farthest move began, and :math:`\theta` = ``cubic``. Then
 
   .. math::
 
@@ -54,47 +54,51 @@ def secant(
     K_{ij} &= s_i \cdot s_j + \theta \, (m_i \cdot m_j \; s_i \cdot s_j +
       m_i \cdot s_j \; s_i \cdot m_j) / \rho^2
 
-  With ``cubic=0`` it has one Hessian: :math:`K = S S^T` and :math:`k = S d`.
+  But for the ridge, that is the least model with first and second derivatives of the
+  gradient that agrees with the pairs. With ``cubic=0`` there is one Hessian for all
+  places: :math:`K = S S^T` and :math:`k = S d`.
 
-  What is left is that a pair tells of the curvature where it was taken, which is
-  less and less the curvature here. Its ridge is that doubt:
+  A pair tells of the curvature where it was taken. The farther away that is, the
+  less it says of the curvature here, so its ridge is larger:
 
   .. math::
 
     \lambda_j = \lambda + \sigma \, (|m_j| / D)^2
 
   with :math:`D` the length of the last move. How fast a pair goes stale,
-  :math:`\sigma`, differs from problem to problem. Each value in ``staleness`` is
-  a candidate; every true gradient tells what each of them would have predicted,
-  which takes no pass over the history, and the one that was best of late makes
-  the forecasts until the next.
+  :math:`\sigma`, differs from problem to problem. Each value in ``staleness`` is a
+  candidate. Every true gradient tells what each candidate would have predicted,
+  without a pass over the history. The candidate with the smallest recent errors
+  makes the forecasts until the next true gradient.
 
-  It expects an error of :math:`\kappa L |r|`, with :math:`\kappa` from its past
-  errors: a horizon may end a window where the parameters leave the span.
+  The expected error is :math:`\kappa L |r|`, with :math:`\kappa` from past errors.
+  It lets a horizon end a window where the parameters leave the span of the moves.
 
-  The forecast is exact, but for the ridge, for an affine gradient once the
-  memory spans the motion with ``cubic=0``, and for a quadratic one once it spans
-  the motion and its products with itself.
+  Up to the ridge the forecast is exact
 
-  Pairs have much in common: a run goes down the same valley for long. They are
-  kept as sums of r moves and changes among them, those without which least would
-  be lost of the pairs of late; in half precision of r orthonormal directions.
-  Nothing is lost with r = 2 m, and with r = m little.
+  - with ``cubic=0`` for an affine gradient, once the moves span the motion;
+  - otherwise for a quadratic gradient, once they span the motion and its products
+    with itself.
+
+  Pairs have much in common, because a run goes down the same valley for long. They
+  are kept as sums of r of the moves and changes: those that the recent pairs need
+  most. In half precision they are sums of r orthonormal directions. Nothing is lost
+  with r = 2 m, and little with r = m.
 
   Memory: r + 1 parameter-sized buffers, and one for the parameters at the last
   true gradient. A predicted step reads 2 r + 5 of them.
 
   Args:
     memory: m, pairs to keep, at least 1.
-    directions: r, parameter-sized buffers to keep them in, at least 1; ``None``
-      for as many as pairs, and never more than the 2 m that there can be.
+    directions: r, parameter-sized buffers to keep them in, at least 1. ``None`` is
+      as many as pairs. More than 2 m are not needed and not made.
     staleness: values of :math:`\sigma` to choose from, each 0 or more.
-    cubic: :math:`\theta`, 0 or more; about the square of how much the Hessian may
-      change, relative to itself, over the distance at which the farthest move
+    cubic: :math:`\theta`, 0 or more. Its square root is about how much the Hessian
+      may change, relative to itself, over the distance at which the farthest move
       began.
-    damping: :math:`\gamma` before anything is known of it, relative to L; 0 or
-      more.
-    ridge: :math:`\lambda`, above 0, relative to the unit length of a pair.
+    damping: :math:`\gamma` relative to L before there are forecasts to fit it to; 0
+      or more.
+    ridge: :math:`\lambda`, above 0, relative to the unit length of a move.
 
   Returns:
     A :class:`Forecaster`.
@@ -193,8 +197,8 @@ def secant(
       )
       return trees.cast_like(forecast, history.last_gradient)
 
-    # The cond is also what keeps XLA from computing the forecast again for each
-    # of its readers: its r + 2 buffers are read once.
+    # Without the cond, XLA computes the forecast again for each of its readers.
+    # With it, the r + 2 buffers are read once.
     forecast = lax.cond(
       is_safe, combine, lambda: trees.zeros(history.last_gradient)
     )
@@ -216,7 +220,7 @@ def secant(
         *((x, change) for x in history.kept.basis),
       ]
     )
-    # Trees are left as they are; what is kept of them has unit length.
+    # The trees keep their length: the numbers computed from them are scaled.
     sums = jnp.stack([projection(history, motion), found[3:]])
     s_d, y_d = kept_pairs.products(history.kept, per_length * sums[0])
     s_y, y_y = kept_pairs.products(history.kept, per_length * sums[1])
@@ -232,8 +236,8 @@ def secant(
     )
     norm, error = jnp.sqrt(found[2]) * per_length, error * per_length
     learnt = model.learnt(products, norm, error, is_pair, damping, history)
-    # Beside leaving out what overflows, this orders every read of the basis, the
-    # forecast's too, before the write to it: XLA would copy it otherwise.
+    # This leaves out what overflows. It also puts every read of the basis, the
+    # forecast's too, before the write to it. XLA would copy the basis otherwise.
     known = [found[:3], sums.ravel(), products.square[None], learnt.errors]
     is_pair &= jnp.all(jnp.isfinite(jnp.concatenate(known)))
     write = is_pair & (jnp.arange(m) == history.pairs % m)

@@ -1,7 +1,8 @@
 """How the secant forecaster keeps its pairs: as sums of a few vectors.
 
-What a forecast needs of m pairs are their inner products with other vectors, and
-sums of them. As coordinates in a basis, either is a pass over the basis.
+A forecast needs two things of m pairs: their inner products with other vectors, and
+sums of them. For pairs that are coordinates in a basis, each is one pass over the
+basis.
 """
 
 from typing import Any
@@ -16,19 +17,21 @@ from optax_predict.forecasters.secant import model
 from optax_predict.forecasters.secant import rotation
 from optax_predict.forecasters.secant import selection
 
-# Share of its say in what is kept that a pair keeps with each pair that follows.
+# What is kept is chosen by all pairs. The weight of a pair in that choice falls by
+# this factor with each later pair.
 _FADING = 0.7
 
 
 class Pairs(NamedTuple):
-  """Pairs in a basis; m is how many there are, r how many vectors it has.
+  """m pairs in a basis of r vectors.
 
   Attributes:
-    basis: r trees of unit length; of no meaning where there is none yet.
-    displacements: ``[m, r]``, each row the coordinates of an s_j.
-    changes: ``[m, r]``, each row the coordinates of a y_j.
-    products: ``[r, r]``, inner products of the basis; zeros where there is none.
-    is_worn: 1 when the basis is to be given up at the next pair, ``int32[]``.
+    basis: r trees of unit length. A place that is empty, where ``products`` is 0, may
+      hold anything.
+    displacements: ``[m, r]``; each row holds the coordinates of an s_j.
+    changes: ``[m, r]``; each row holds the coordinates of a y_j.
+    products: ``[r, r]``, inner products of the basis; 0 for empty places.
+    is_worn: 1 if the basis is to be given up at the next pair, ``int32[]``.
   """
 
   basis: tuple[interfaces.PyTree, ...]
@@ -85,7 +88,7 @@ def products(pairs: Pairs, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
 def weights(
   pairs: Pairs, on_displacements: jax.Array, on_changes: jax.Array
 ) -> jax.Array:
-  """A sum of the pairs as one of the basis: its weights, ``[r]``."""
+  """Weights in a sum over the basis that equals a sum over the pairs, ``[r]``."""
   return on_displacements @ pairs.displacements + on_changes @ pairs.changes
 
 
@@ -103,12 +106,13 @@ def put(
   Args:
     pairs: the pairs so far.
     pair: a displacement and a change, trees like the parameters.
-    scale: what both are multiplied by to be kept.
+    scale: factor that scales both to how they are kept.
     sums: inner products of both with the basis, ``[2, r]``.
-    products: of the displacement with itself, of both, of the change with
-      itself, ``[3]``.
-    write: ``bool[m]``, set where the pair is put; nowhere for no pair.
-    age: how many pairs came after each, with this one, ``[m]``.
+    products: inner products of the displacement with itself, of the displacement
+      with the change, and of the change with itself, ``[3]``.
+    write: ``bool[m]``, true in the slot that the pair is put into; nowhere if there
+      is no pair.
+    age: for each slot, how many pairs came after it, this one included, ``[m]``.
   """
   is_pair = jnp.any(write)
   way = rotation if _is_coarse(pairs.basis) else selection
@@ -139,6 +143,6 @@ def put(
 
 
 def _is_coarse(basis):
-  """Whether any of it is kept in half precision."""
+  """Whether any leaf is kept in half precision."""
   eps = jnp.finfo(jnp.float32).eps
   return any(jnp.finfo(x.dtype).eps > eps for x in jax.tree.leaves(basis))

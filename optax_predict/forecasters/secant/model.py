@@ -1,8 +1,8 @@
 """The secant forecaster's model, and what each candidate would have predicted.
 
-All of it is algebra of m numbers: a forecast is a sum over what the history
-holds, and its error follows from inner products that are known anyway.
-``history`` is a ``SecantHistory`` throughout.
+A candidate is a value of the staleness. All of this is algebra of m numbers: a
+forecast is a sum over what the history holds, and its error follows from inner
+products that are known anyway. ``history`` is a ``SecantHistory`` throughout.
 """
 
 from typing import NamedTuple
@@ -14,11 +14,12 @@ import jax.numpy as jnp
 # Share of the past in the running means that rate candidates and calibrate
 # forecasts.
 _DECAY = 0.7
-# A forecast off by more than so many gradients counts as off by so many: one
-# outlier would spoil the running means for long.
+# Errors above these multiples of the gradient's norm count as these multiples: one
+# outlier would spoil the running means for long. The first is for the scores of the
+# candidates, the second for the calibration of the expected error.
 _WORST = 1.5
 _OUTLIER = 10.0
-# How much a fitted stiffness is drawn to what it is before there is a fit.
+# Weight of the assumed stiffness in its fit; that of past forecasts is 1.
 _PRIOR = 0.15
 # Beyond this a pair is of no use, whatever its ridge.
 _FARTHEST = 1e10
@@ -63,13 +64,13 @@ class Products(NamedTuple):
 
 
 class Learnt(NamedTuple):
-  """Fields of the history that a true gradient adds to.
+  """Fields of the history that are updated from the errors of forecasts.
 
   Attributes:
     scores: ``[n]``, running means of the candidates' relative errors.
-    fits: ``[n, 2]``, running sums that the stiffness follows from.
+    fits: ``[n, 2]``, running means that the stiffness is computed from.
     errors: ``[2]``, running means of the forecasts' errors and of what the
-      model left unexplained, both relative to the gradient.
+      model left unexplained, both relative to the gradient's norm.
   """
 
   scores: jax.Array
@@ -85,8 +86,8 @@ def tiny(like):
 def inverse(matrix, least):
   """Inverse of a small positive definite matrix, by sweeping its pivots.
 
-  No pivot is smaller than ``least``, which its eigenvalues are not, but for
-  rounding. A plain loop compiles faster than a library's inverse, and takes all
+  The eigenvalues are ``least`` or more, and so are the pivots but for rounding, which
+  is cut off. A plain loop compiles faster than a library's inverse, and takes all
   candidates at once.
   """
 
@@ -113,11 +114,11 @@ class Moves(NamedTuple):
   """Where the moves were made: their middles m_j, from the last true gradient.
 
   Attributes:
-    middles: ``[m, m]``, row j is m_j as a sum of the s_i, over the square of the
-      distance at which the farthest move began.
-    squares: ``[m]``, of |m_j| over the length of the last move.
-    kernel: ``[m, m]``, the inner products K of the moves and of what a curvature
-      that changes adds to them.
+    middles: ``[m, m]``; row j holds m_j as a sum of the s_i, divided by the square
+      of the distance at which the farthest move began.
+    squares: ``[m]``, (|m_j| / D)^2, with D the length of the last move.
+    kernel: ``[m, m]``, K: the inner products of the moves, plus what a Hessian that
+      changes adds to them.
   """
 
   middles: jax.Array
@@ -148,7 +149,7 @@ def moves(cubic, age, lengths, gram):
 def ridges(staleness, ridge, moves):
   """The ridge of every pair, for each candidate, ``[n, m]``.
 
-  The curvature that a pair has seen is that of the middle of its move.
+  It grows with the distance of a move's middle, where the curvature was measured.
   """
   squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)
   doubt = ridge + staleness[:, None] * jnp.clip(squares, 0, _FARTHEST)
@@ -156,9 +157,9 @@ def ridges(staleness, ridge, moves):
 
 
 def stiffness(fit, damping, history):
-  """What r is multiplied by: the best number for past forecasts, in [0, L].
+  """gamma, in [0, L]: the number that would have fitted past forecasts best.
 
-  Least squares, with a ridge towards ``damping`` times L.
+  It is a least-squares fit with a ridge towards ``damping`` times L.
   """
   largest = largest_curvature(history)
   explained, size = fit
@@ -170,13 +171,13 @@ def stiffness(fit, damping, history):
 
 
 def features(s_d, length, cubic, history):
-  """Inner products with a displacement, in the sense of the kernel, ``[m]``.
+  """k(d), the kernel's inner products with a displacement, ``[m]``.
 
   Args:
-    s_d: those of the s_j with the displacement over ``length``.
-    length: a real scalar.
+    s_d: inner products of the s_j with d over ``length``.
+    length: a real scalar; the result is k(d) over it.
     cubic: of :func:`forecasters.secant`.
-    history: whose ``middles`` are seen.
+    history: the pairs.
   """
   return s_d * (1 + cubic * length * (history.middles @ s_d))
 
@@ -206,7 +207,7 @@ def squared_remainder(c, s_d, d_d, history):
 
 
 def _error(weights, products, history):
-  """Norm of the change that was predicted less the one that came."""
+  """Norm of the predicted change minus the actual one."""
   a, b, w = weights
   p = products
   square = (
@@ -221,7 +222,7 @@ def _error(weights, products, history):
 
 
 def _fit(c, t, products, history):
-  """What the fit of the stiffness needs: r . (y - Y^T c - S^T t), and r . r."""
+  """The stiffness is fitted from r . (y - Y^T c - S^T t) and r . r."""
   p = products
   on_change = p.d_y - c @ p.s_y
   on_model = c @ p.y_d - c @ history.cross @ c
@@ -235,7 +236,7 @@ def _fit(c, t, products, history):
 
 
 def expected_error(squared_remainder, history):
-  """What a forecast is off by, from what it leaves of the displacement."""
+  """The expected error kappa L |r|, from the square of |r|."""
   error, unexplained = history.errors
   size = jnp.maximum(unexplained, tiny(unexplained))
   kappa = jnp.where(unexplained > 0, error / size, 0)
@@ -243,12 +244,12 @@ def expected_error(squared_remainder, history):
 
 
 def learnt(products, norm, error, is_pair, damping, history):
-  """What a true gradient says of every candidate's forecast.
+  """Updates scores, fits and errors from a true gradient.
 
   Args:
-    products: of the pairs with the motion that led to it, of unit length.
-    norm: of the gradient, over the motion's length.
-    error: norm of the forecast's error, over the motion's length.
+    products: of the pairs with the motion to the gradient, scaled to unit length.
+    norm: of the gradient, divided by the motion's length.
+    error: norm of the forecast's error, divided by the motion's length.
     is_pair: whether motion and change are a pair, ``bool[]``.
     damping: of :func:`forecasters.secant`.
     history: before the pair is taken in.
@@ -262,7 +263,7 @@ def learnt(products, norm, error, is_pair, damping, history):
   errors, fits = jax.vmap(candidate)(history.inverses, history.fits)
   best = jnp.argmin(history.scores)
   unexplained = _unexplained(fits[best, 1], history)
-  # Neither candidates nor kappa have said anything before the first pair.
+  # Before the first pair there was no forecast to learn from.
   is_known = is_pair & (history.pairs > 0)
   size = jnp.maximum(norm, tiny(norm))
   largest = jnp.maximum(error, unexplained) / _OUTLIER
@@ -273,24 +274,24 @@ def learnt(products, norm, error, is_pair, damping, history):
     errors=_mean(
       history.errors,
       calibration / jnp.maximum(size, largest),
-      # Where the model had nothing left to explain, an error says nothing.
+      # kappa is the error over what was unexplained: no ratio where that is 0.
       is_known & (unexplained > 0),
     ),
   )
 
 
 def _unexplained(squared_remainder, history):
-  """L |r|: the gradient's change if all of r met the largest curvature."""
+  """L |r|: the gradient's change if the curvature along r were the largest."""
   return largest_curvature(history) * jnp.sqrt(squared_remainder)
 
 
 def _divisor(x):
-  """What can be divided by: 1 for what is not above 0."""
+  """``x`` where it is above 0, else 1: safe to divide by."""
   return jnp.where(x > 0, x, 1)
 
 
 def _mean(old, new, is_known):
-  """Running means, left as they are where something is not known or finite."""
+  """Running means; the old ones if the new are not known or not finite."""
   updated = _DECAY * old + (1 - _DECAY) * new
   is_known &= jnp.all(jnp.isfinite(updated))
   return jnp.where(is_known, updated, old)

@@ -1,10 +1,12 @@
-"""A few orthonormal directions in which many vectors are kept, in half precision.
+"""A basis of orthonormal directions, in half precision, that vectors are sums of.
 
-Two new vectors add up to two directions; then the basis is turned so that the two
-in which least is kept can be left out. Only what lies outside the span is stored of
-a vector, so that rounding is a share of that: vectors that are nearly equal still
-differ by what they differ by. In full precision the vectors themselves do:
-:mod:`selection` has the same functions, and turns nothing.
+Two new vectors add up to two directions. Then the basis is turned so that the two
+directions that matter least can be left out. Of a vector, only the part outside the
+span is stored. Rounding is a share of that part, so the difference of nearly equal
+vectors is not lost in it.
+
+In full precision the vectors themselves can be the basis: :mod:`selection` has the
+same functions, and turns nothing.
 """
 
 from collections.abc import Sequence
@@ -18,16 +20,19 @@ from optax_predict.core import interfaces
 from optax_predict.core import reductions
 from optax_predict.core import trees
 
-# What is left of a vector outside the span adds a direction if it is more than
-# rounding: of the vector itself, in units of the rounding of one number, since
-# sums of many are off by more; and of what rounding has left of it in the span,
-# as a share of its square. Of what is left of the other vector, squares are
-# compared.
+# The rest of a vector outside the span adds a direction only if it is more than
+# rounding:
+# - its length is above this many roundings of the vector's length (sums of many
+#   numbers are off by more than one rounding);
 _OF_VECTOR = 256
+# - for the second vector: its square after the first direction is taken out is above
+#   this many roundings of its square before;
 _OF_OTHER = 8192
+# - the rest still has more than this share of its square outside the span when it is
+#   projected once more.
 _OF_OVERLAP = 0.5
-# A basis of which a projection leaves more than this share of its length in the
-# span is not orthonormal any more: what bfloat16 comes to after long.
+# A basis is worn, that is, no longer orthonormal, if a projection leaves more than
+# this share of the projected length in the span. bfloat16 comes to that after long.
 _WORN = 1 / 32
 
 
@@ -35,14 +40,14 @@ class Addition(NamedTuple):
   """Two vectors and the directions that they add to a basis of r.
 
   Attributes:
-    rests: two trees, what is left of the vectors outside the span: with the
-      basis, they span both.
+    rests: two trees, the parts of the vectors outside the span. Basis and rests
+      together span both vectors.
     weights: the two directions as sums of the basis and of both rests,
-      ``[2, r + 2]``; zeros for one that is not needed.
+      ``[2, r + 2]``; zeros for a direction that is not needed.
     coordinates: of both vectors in the basis and these directions,
       ``[2, r + 2]``.
     products: inner products of the basis and these directions,
-      ``[r + 2, r + 2]``: ones on the diagonal where there is one.
+      ``[r + 2, r + 2]``: 1 on the diagonal for each direction there is, else 0.
     is_worn: whether the basis has lost its orthonormality, ``bool[]``.
   """
 
@@ -57,11 +62,11 @@ class Reduction(NamedTuple):
   """From r directions and two additions to the next r.
 
   Attributes:
-    matrix: coordinates in the former times this are those in the latter,
-      ``[r + 2, r]``.
-    products: inner products of the latter, ``[r, r]``.
-    reflections: what moves the other two directions to the end: the reflections
-      ``I - u u^T`` by the first row and then by the second, ``[2, r + 2]``.
+    matrix: ``[r + 2, r]``; coordinates in the r + 2 directions, times this, are
+      coordinates in the next r.
+    products: inner products of the next r, ``[r, r]``.
+    reflections: ``[2, r + 2]``. The reflection ``I - u u^T`` by the first row, then
+      the one by the second, moves the two directions that are left out to the end.
   """
 
   matrix: jax.Array
@@ -77,20 +82,20 @@ def add(
   products: jax.Array,
   is_used: jax.Array,
 ) -> Addition:
-  """What two vectors add to a basis, by Gram and Schmidt.
+  """What two vectors add to a basis, by the Gram-Schmidt process.
 
-  The basis is orthonormal to the precision that it is stored in. What is left of a
+  The basis is orthonormal to the precision that it is stored in. The rest of each
   vector is projected once more (Kahan's "twice is enough").
 
   Args:
     basis: r trees.
-    known: their inner products, ``[r, r]``: the identity where there is a
-      direction, or else zeros.
+    known: their inner products, ``[r, r]``: 1 on the diagonal for each direction
+      there is, else 0.
     vectors: two trees.
     overlap: inner products of both with the basis, ``[2, r]``.
-    products: of the first with itself, of both, of the second with itself,
-      ``[3]``.
-    is_used: whether the result is; else nothing is subtracted.
+    products: inner products of the first with itself, of the first with the second,
+      and of the second with itself, ``[3]``.
+    is_used: whether the result will be used; if not, nothing is subtracted.
 
   References:
     Giraud, Langou and Rozloznik, `The loss of orthogonality in the Gram-Schmidt
@@ -127,7 +132,7 @@ def add(
   weights, outside = _directions(left, found[:3], least)
   inside = jnp.sum(left**2, axis=1)
   is_direction = jnp.concatenate([is_there, jnp.diagonal(outside) > 0])
-  # Of a vector across the span a projection finds nothing but rounding.
+  # The projection of a vector that is orthogonal to the span is rounding alone.
   rounding = jnp.maximum(_WORN**2 * jnp.sum(taken**2, axis=1), least)
   return Addition(
     rests=rests,
@@ -139,7 +144,11 @@ def add(
 
 
 def _directions(overlap, products, least):
-  """Directions as weights, and both vectors' coordinates in them, ``[2, 2]``."""
+  """The two new directions, and both vectors' coordinates in them.
+
+  Returns:
+    ``(weights, coordinates)``: ``[2, r + 2]`` as in ``Addition``, and ``[2, 2]``.
+  """
   inside = overlap @ overlap.T
   a, b, c = products - jnp.stack([inside[0, 0], inside[0, 1], inside[1, 1]])
   size, _, other = products
@@ -161,26 +170,27 @@ def _directions(overlap, products, least):
 
 
 def reduce(rows: jax.Array, addition: Addition) -> Reduction:
-  """Keeps the directions in which vectors are largest together.
+  """Keeps the r directions in which the vectors together are largest.
 
-  What is no direction is left out first, and of the basis the first such.
+  Empty places are left out first: those of the two additions, then those of the
+  basis in order.
 
   Args:
-    rows: coordinates of vectors in the basis and its additions, each weighted by
-      how much it counts, ``[k, r + 2]``.
-    addition: what ``add`` found.
+    rows: coordinates of the vectors to keep in the basis and its additions, each
+      times its weight, ``[k, r + 2]``.
+    addition: what ``add`` returned.
   """
   size = rows.shape[1]
   is_direction = jnp.diagonal(addition.products) > 0
   order = jnp.concatenate([jnp.arange(size, 2, -1), size + jnp.arange(1, 3)])
   moments = rows.T @ rows
   none = jnp.where(is_direction, 0, -order) * jnp.max(jnp.diagonal(moments))
-  # The leading eigenvectors of the second moments span what is kept.
+  # What is kept is spanned by the leading eigenvectors of the second moments.
   _, vectors = jnp.linalg.eigh(moments + jnp.diag(none))
   first = _reflection(vectors[:, 0], -1)
   second = _reflection(vectors[:, 1] - first * (first @ vectors[:, 1]), -2)
   reflections = jnp.stack([first, second])
-  # Without them the additions are left out.
+  # With zeros for reflections the additions are left out.
   is_known = jnp.all(jnp.isfinite(reflections))
   reflections = jnp.where(is_known, reflections, 0)
   matrix = jnp.eye(size, dtype=rows.dtype)
@@ -197,19 +207,19 @@ def reduced(
   by: Reduction,
   is_used: jax.Array,
 ) -> tuple[interfaces.PyTree, ...]:
-  """The next basis.
+  """The next basis; the same one if ``is_used`` is not set.
 
-  Each direction changes by a multiple of the same two trees: it can be written
-  in its place, and no second basis is ever held. Where ``is_used`` is not set, it
-  stays the same.
+  Each direction changes by a sum of the same two trees. So it is written in its
+  place, and no second basis is ever held.
   """
   r = len(basis)
   u, v = by.reflections
-  # What has no meaning any more, after a basis was given up, is not added to.
+  # A tree of a basis that was given up has no meaning: it is multiplied by 0.
   keep = jnp.diagonal(addition.products)[:r]
   sums = by.reflections[:, r:] @ addition.weights
   sums = sums.at[:, :r].add(by.reflections[:, :r]).at[:, :r].multiply(keep)
-  # e_i - u_i (u . E) - v_i ((v . E) - (u . v) (u . E)), E the directions.
+  # With E the directions, direction i becomes
+  # e_i - u_i (u . E) - v_i ((v . E) - (u . v) (u . E)).
   on_first = v[:r] * (u @ v) - u[:r]
   on_second = -v[:r]
 
@@ -217,7 +227,7 @@ def reduced(
     vectors = [*basis, *addition.rests]
     return tuple(trees.combine([*weights], vectors) for weights in sums)
 
-  # The cond keeps XLA from adding up anew for each direction below.
+  # Without the cond, XLA computes both sums again for each direction below.
   first, second = lax.cond(
     is_used, add_up, lambda: jax.tree.map(jnp.zeros_like, addition.rests)
   )
@@ -233,7 +243,7 @@ def reduced(
 
 
 def _length(square, is_resolved):
-  """A length and its inverse; zeros where it is not resolved."""
+  """A length and its inverse; zeros for a length that is rounding alone."""
   length = jnp.sqrt(jnp.where(is_resolved, square, 1))
   return tuple(jnp.where(is_resolved, x, 0) for x in (length, 1 / length))
 

@@ -1,11 +1,11 @@
-"""A few vectors that many are sums of: two new ones take the place of two of them.
+"""A basis of given vectors, in full precision, that vectors are sums of.
 
-What is left out is written as the nearest sum of what stays. No vector is changed
-where it is kept, so that a new pair costs the writing of two: the parameters' size
-is met in nothing else here but two sums per vector, which a forecast needs anyway.
+Two new vectors replace two of the basis. A vector that is left out is written as the
+nearest sum of those that stay, which changes coordinates only. So a new pair costs
+the writing of two vectors of the parameters' size.
 
-It asks for vectors in full precision. In half of it, nearly equal ones differ by
-rounding alone: :mod:`rotation` is for those, with the same functions.
+In half precision nearly equal vectors would differ by rounding alone. For that there
+is :mod:`rotation`, with the same functions.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ import jax.numpy as jnp
 from optax_predict.core import interfaces
 from optax_predict.core import trees
 
-# What of a unit vector lies outside the span of others is known to the root of so
-# many units of rounding.
+# The part of a unit vector outside the span of others has a square that is known to
+# so many units of rounding.
 _ROUNDING = 16.0
 
 
 class Addition(NamedTuple):
-  """Two vectors beside r; all are of unit length.
+  """A basis of r vectors and two new ones, all of unit length.
 
   Attributes:
-    vectors: two trees.
-    scales: what they are multiplied by, ``[2]``; 0 for zeros.
+    vectors: the new ones, two trees that are not scaled yet.
+    scales: what scales them to unit length, ``[2]``; 0 for a tree of zeros.
     coordinates: of both trees in all r + 2 vectors, ``[2, r + 2]``.
-    products: inner products of all vectors, ``[r + 2, r + 2]``.
-    least: what of a square is rounding, a real scalar.
-    is_worn: whether they are of no more use, ``bool[]``: never.
+    products: inner products of all r + 2 vectors, ``[r + 2, r + 2]``.
+    least: rounding error of a square, a real scalar.
+    is_worn: always false, ``bool[]``: this basis does not wear out.
   """
 
   vectors: tuple[interfaces.PyTree, interfaces.PyTree]
@@ -47,10 +47,10 @@ class Reduction(NamedTuple):
   """From r + 2 vectors to r.
 
   Attributes:
-    matrix: coordinates in the former times this are those in the latter,
-      ``[r + 2, r]``.
-    products: inner products of the latter, ``[r, r]``.
-    source: which of the former each is, ``int32[r]``.
+    matrix: ``[r + 2, r]``; coordinates in the r + 2 vectors, times this, are
+      coordinates in the r that stay.
+    products: inner products of the r that stay, ``[r, r]``.
+    source: index among the r + 2 of each that stays, ``int32[r]``.
   """
 
   matrix: jax.Array
@@ -66,25 +66,25 @@ def add(
   products: jax.Array,
   is_used: jax.Array,
 ) -> Addition:
-  """Two vectors more.
+  """Puts two vectors beside a basis.
 
   Args:
     basis: r trees.
     known: their inner products, ``[r, r]``.
     vectors: two trees.
     overlap: inner products of both with the basis, ``[2, r]``.
-    products: of the first with itself, of both, of the second with itself,
-      ``[3]``.
-    is_used: whether the result is.
+    products: inner products of the first with itself, of the first with the second,
+      and of the second with itself, ``[3]``.
+    is_used: whether the result will be used; not looked at here.
   """
   del is_used
-  # Of the leaf that is kept in the least precision.
+  # The rounding of the leaf with the least precision.
   eps = max(jnp.finfo(x.dtype).eps for x in jax.tree.leaves((basis, known)))
   lengths = jnp.sqrt(products[::2])
   is_there = lengths > 0
   scales = jnp.where(is_there, 1 / jnp.where(is_there, lengths, 1), 0)
   cosine = products[1] * scales[0] * scales[1]
-  # With itself, a unit vector: no sum is needed for that.
+  # A unit vector's product with itself is 1 and needs no sum.
   own = jnp.diag(is_there.astype(lengths.dtype)).at[[0, 1], [1, 0]].set(cosine)
   beside = scales[:, None] * overlap
   return Addition(
@@ -98,16 +98,15 @@ def add(
 
 
 def reduce(rows: jax.Array, addition: Addition) -> Reduction:
-  """Leaves two out, one after the other: the one in which least is lost.
+  """Leaves two vectors out, one after the other: each time, where least is lost.
 
-  That is the sum of squares of its coordinates times the square of what of it lies
-  outside the span of the others, which is one over the diagonal of the inverse of
-  the inner products.
+  What is lost with a vector is the sum of squares of its coordinates times the square
+  of its part outside the span of the others. With G the inner products, that square is
+  one over the vector's entry on the diagonal of the inverse of G.
 
   Args:
-    rows: coordinates of vectors, each weighted by how much it counts,
-      ``[k, r + 2]``.
-    addition: what ``add`` found.
+    rows: coordinates of the vectors to keep, each times its weight, ``[k, r + 2]``.
+    addition: what ``add`` returned.
   """
   products = addition.products
   source = jnp.arange(len(products))
@@ -126,7 +125,7 @@ def reduced(
   by: Reduction,
   is_used: jax.Array,
 ) -> tuple[interfaces.PyTree, ...]:
-  """The vectors that stay, each in its place, and the new ones in the others'."""
+  """The next basis: vectors that stay keep their places, new ones fill the rest."""
 
   def put(index):
     def write(x):
@@ -135,7 +134,7 @@ def reduced(
 
     return write
 
-  # Below 0, which a switch takes for 0, where the vector stays.
+  # Below 0 where the vector stays; a switch takes that for 0.
   branch = jnp.where(is_used, by.source - len(basis) + 1, 0)
   return tuple(
     lax.switch(n, [lambda x: x, put(0), put(1)], x)
@@ -144,17 +143,19 @@ def reduced(
 
 
 def _without_one(rows, products, least):
-  """A matrix that leaves one vector out, the others' products, and which they are.
+  """Leaves out the vector that costs least; the last one takes its place.
 
-  The last takes the place of the one that is left out.
+  Returns:
+    ``(matrix, products, kept)``: from the old coordinates to the new, the inner
+    products of the vectors that stay, and their old indices.
   """
   size = len(products)
   index = jnp.arange(size)
   is_there = jnp.diagonal(products) > 0
   free = jnp.diag((~is_there).astype(products.dtype))
   values, vectors = jnp.linalg.eigh(products + free)
-  # Of vectors that are nearly equal, what sums over them are off by leaves some
-  # below zero: an inverse by elimination would be anything.
+  # Where vectors are nearly equal, the rounding of their inner products makes some
+  # eigenvalues negative. An inverse by elimination would be worthless then.
   values = jnp.maximum(values, 0)
   inverse = (vectors / (values + least)) @ vectors.T
   products = (vectors * values) @ vectors.T
