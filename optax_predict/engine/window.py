@@ -21,7 +21,7 @@ from optax_predict.engine.state import Window
 # more of them arithmetic, not memory, is what takes the time.
 STEPS_AT_ONCE = 4
 # By how much of its length a forecast may have changed since it was made.
-_STALE = 0.2
+_STALE = 0.05
 
 BaseUpdate = Callable[[Any, Any, Any], tuple[Any, Any]]
 
