@@ -106,7 +106,13 @@ def _methods() -> list[Method]:
 
 
 METHODS = {method.name: method for method in _methods()}
-LINE_SEARCH = ("optax_lbfgs", "scipy_lbfgs")
+LINE_SEARCH = (
+  "optax_lbfgs",
+  "scipy_lbfgs",
+  "optimistix_cg",
+  "optimistix_bfgs",
+  "ssbroyden",
+)
 
 
 def names() -> list[str]:

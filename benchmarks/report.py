@@ -144,7 +144,8 @@ def _by_task(summary: dict, wanted: str) -> str:
     shown += [(base, mode), (f"{base}+predict", "drop_in")]
     shown += [(f"{base}+predict", "tuned")]
   shown += [("nesterov", "tuned"), ("optimistic", "tuned")]
-  shown += [(m, "tuned") for m in opponents.LINE_SEARCH]
+  run = {r["method"] for t in summary["tasks"].values() for r in t["rows"]}
+  shown += [(m, "tuned") for m in opponents.LINE_SEARCH if m in run]
   rows = []
   for name, task in summary["tasks"].items():
     if analysis.group(name, task) == wanted and _MIDDLE in task["taus"]:

@@ -60,7 +60,7 @@ def _deterministic(folder: pathlib.Path) -> dict | None:
   ]
   rows, curves = [], {}
   for method, cell in starts.items():
-    if method != cells.REFERENCE:
+    if method != cells.REFERENCE and cell["runs"]:
       rows += _rows(cell, bests, taus)
       curves |= _curves(cell, bests)
   return {
