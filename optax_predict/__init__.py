@@ -7,6 +7,7 @@ from optax_predict import forecasters
 from optax_predict import horizons
 from optax_predict import monitoring
 from optax_predict import predictability
+from optax_predict._accelerate import accelerate
 from optax_predict._base import Forecast
 from optax_predict._base import Forecaster
 from optax_predict._base import ForecastError
@@ -18,6 +19,7 @@ from optax_predict._opt_state import get_stats
 from optax_predict._opt_state import reset
 from optax_predict._opt_state import should_compute_full
 from optax_predict._predictor import gradient_predictor
+from optax_predict._state import AccelerateState
 from optax_predict._state import GradientPredictor
 from optax_predict._state import PredictorStats
 from optax_predict._state import PredictState
@@ -35,6 +37,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+  "AccelerateState",
   "Forecast",
   "ForecastError",
   "Forecaster",
@@ -43,6 +46,7 @@ __all__ = [
   "Motion",
   "PredictState",
   "PredictorStats",
+  "accelerate",
   "check_chain",
   "fast_forward",
   "forecasters",

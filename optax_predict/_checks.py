@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> int:
@@ -97,7 +98,8 @@ def check_params(params: Any) -> None:
     raise TypeError(
       f"parameter {where}, but gradients can only be predicted for floating"
       " point or complex parameters. Leave it out with optax.masked or"
-      " optax.partition, or cast it."
+      " optax.partition, or cast it. Of an Equinox module pass"
+      " eqx.filter(module, eqx.is_inexact_array)."
     )
 
 
@@ -201,6 +203,14 @@ def _not_inexact(tree):
       continue
     if not jnp.issubdtype(dtype, jnp.inexact):
       yield f"{_name(path)} is of dtype {dtype}"
+
+
+def is_all_arrays(tree: Any) -> bool:
+  """Whether every leaf is an array or a number, which jit takes."""
+  return all(
+    isinstance(x, (jax.Array, np.ndarray, np.generic, numbers.Number))
+    for x in jax.tree.leaves(tree)
+  )
 
 
 def is_like(tree: Any, like: Any) -> bool:

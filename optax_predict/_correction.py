@@ -10,10 +10,39 @@ import jax.numpy as jnp
 import optax
 
 from optax_predict import _base
+from optax_predict import _checks
+from optax_predict import _limits
+from optax_predict import _parts
 from optax_predict import _sums
 
 
-def found(gradients: Any, forecast: Any, state: Any) -> Any:
+def compute(
+  parts: _parts.Parts, gradients: Any, state: Any, params: Any = None
+) -> tuple[Any, Any]:
+  """``GradientPredictor.compute_correction`` of some parts."""
+  _checks.check_gradients(gradients)
+  moved = _parts.measured(parts, _parts.motion(parts, state, params))
+  history = state.gradient_history
+  forecast = parts.forecaster.predict(history, moved).gradients
+  _checks.check_like("gradients", gradients, forecast)
+  correction = _found(gradients, forecast, state)
+  if not parts.corrects:
+    return correction, state
+  return correction, _added(correction, state)
+
+
+def apply(
+  parts: _parts.Parts, gradients: Any, state: Any
+) -> tuple[Any, Any]:
+  """``GradientPredictor.apply_correction`` of some parts."""
+  if parts.is_bounded or parts.may_retreat:
+    gradients = _limits.shortened(gradients, state)
+  if not parts.corrects:
+    return gradients, state
+  return _applied(parts.correction_weight, gradients, state)
+
+
+def _found(gradients: Any, forecast: Any, state: Any) -> Any:
   """Gradients minus their forecast after a window; zeros anywhere else."""
   was_predicted = (state.elapsed_steps > 1) & (state.planned_steps > 0)
   correction = optax.tree.sub(
@@ -24,7 +53,7 @@ def found(gradients: Any, forecast: Any, state: Any) -> Any:
   return _base.where(usable, correction, _base.zeros(gradients))
 
 
-def added(correction: Any, state: Any) -> Any:
+def _added(correction: Any, state: Any) -> Any:
   """The state with one more correction in its sum."""
   total = _base.cast_like(
     jax.tree.map(
@@ -37,7 +66,7 @@ def added(correction: Any, state: Any) -> Any:
   return state._replace(accumulated_correction=total)
 
 
-def applied(weight: Any, gradients: Any, state: Any) -> tuple[Any, Any]:
+def _applied(weight: Any, gradients: Any, state: Any) -> tuple[Any, Any]:
   """Gradients with the weighted sum, and the state without it."""
   corrected = _base.combine(
     [jnp.ones([], jnp.float32), jnp.asarray(weight, jnp.float32)],

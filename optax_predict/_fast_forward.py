@@ -1,5 +1,6 @@
 """Predicted steps, all at once: no loss is evaluated between them."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,12 +12,11 @@ from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _leaks
 from optax_predict import _opt_state
+from optax_predict import _parts
+from optax_predict import _predicting
 from optax_predict import _retreat
-from optax_predict import _sums
-
-# Steps that one pass over the parameters takes, where nothing can stop them. With
-# more of them arithmetic, not memory, is what takes the time.
-STEPS_AT_ONCE = 4
+from optax_predict import _visit
+from optax_predict import _window
 
 
 def fast_forward(
@@ -84,7 +84,15 @@ def fast_forward(
   """
   _checks.check_optimizer("tx", tx, "fast_forward(tx, params, opt_state)")
   _checks.check_present("params", params)
+  _checks.check_params(params)
   _opt_state.predict_states(opt_state)
+  _opt_state.refuse_accelerated(opt_state)
+  if _checks.is_all_arrays(extra_args):
+    return _fast_forward_compiled(tx, params, opt_state, extra_args)
+  return _fast_forward(tx, params, opt_state, extra_args)
+
+
+def _fast_forward(tx, params, opt_state, extra_args):
   tx = optax.with_extra_args_support(tx)
   placeholder = _base.zeros(params)
   _opt_state.check_made_by(tx, placeholder, params, opt_state, extra_args)
@@ -93,122 +101,119 @@ def fast_forward(
   may_retreat = _retreat.is_possible(params, opt_state)
   if may_retreat:
     params, opt_state = _retreat.taken_back(params, opt_state)
-  history = [read_only(s) for s in _opt_state.predict_states(opt_state)]
-
-  def tied(params):
-    # Tied to the carry, or XLA would widen a whole bfloat16 history once before
-    # the loop and keep it.
-    return lax.optimization_barrier((params, history))
-
-  def update(params, held, live, flags):
-    updates, state = tx.update(
-      placeholder, attach(live, held), params, **flags, **extra_args
-    )
-    return updates, detach(state)
-
-  def look_ahead(params, live):
-    """Ends the window before a poor step."""
-
-    def seen():
-      # Only the predictors' states are used: XLA drops the rest of the chain.
-      flags = dict(is_predicted_step=True, is_look_ahead=True)
-      place, held = tied(params)
-      return _opt_state.predict_states(update(place, held, live, flags)[1])
-
-    states = lax.cond(
-      _opt_state.should_compute_full(live),
-      lambda: _opt_state.predict_states(live),
-      seen,
-    )
-    return _opt_state.replace_states(states, live)
-
-  def needs_look_ahead(params, live):
-    """Of each predictor that steps and look-aheads reach unconditionally."""
-    if not _opt_state.is_plain_chain(live):
-      return []
-    reached: list[bool] = []
-    jax.eval_shape(lambda: update(params, history, live, {"reached": reached}))
-    return reached
-
-  def steps(count):
-    def body(carry):
-      params, live = carry
-      params, held = tied(params)
-      flags = dict(is_predicted_step=True, is_look_ahead=False)
-      for _ in range(count):
-        updates, live = update(params, held, live, flags)
-        live = _stop_after(updates, live)
-        params = optax.apply_updates(params, updates)
-      return params, live
-
-    return body
-
-  def looking_body(carry):
-    params, live = steps(1)(carry)
-    return params, look_ahead(params, live)
-
-  def wrapped_body(carry):
-    params, live = carry
-    params, held = tied(params)
-    flags = dict(is_predicted_step=True)
-    updates, new_state = update(params, held, live, flags)
-    new_state = _stop_after(updates, new_state)
-    # Choosing between two states afterwards costs a pass over both.
-    return optax.tree.where(
-      _has_stepped(live, new_state),
-      (optax.apply_updates(params, updates), new_state),
-      (params, _end_window(live)),
-    )
-
-  live = detach(opt_state)
-  reached = needs_look_ahead(params, live)
-  is_plain = len(reached) == len(history)
-  if is_plain and any(reached):
-    live = look_ahead(params, live)
-  opens = ~_opt_state.should_compute_full(live)
+  begin, take_steps = _steps_of(tx, placeholder, params, opt_state, extra_args)
+  opt_state = begin(params, opt_state)
+  opens = ~_opt_state.should_compute_full(opt_state)
   if may_retreat:
-    history = [_retreat.with_start(opens, params, history[0])]
-  if is_plain and not any(reached):
-    params, live = lax.while_loop(
-      lambda carry: _opt_state.remaining_steps(carry[1]) >= STEPS_AT_ONCE,
-      steps(STEPS_AT_ONCE),
-      (params, live),
-    )
-  body = wrapped_body
-  if is_plain:
-    body = looking_body if any(reached) else steps(1)
-  params, live = lax.while_loop(
-    lambda carry: ~_opt_state.should_compute_full(carry[1]),
-    body,
-    (params, live),
-  )
+    opt_state = _retreat.with_start(opens, params, opt_state)
+  params, opt_state = take_steps(params, opt_state)
   # Predictors that share an optimizer all see the next true gradient.
-  opt_state = attach(_end_window(live), history)
+  opt_state = _end_window(opt_state)
   if may_retreat:
     opt_state = _retreat.with_length(opens, params, opt_state)
   return params, opt_state
 
 
-# What a predicted step only reads stays outside the loop's carry: what is not
-# carried cannot be copied.
-def read_only(state):
-  return dict(
-    gradient_history=state.gradient_history,
-    anchor_params=state.anchor_params,
-    accumulated_correction=state.accumulated_correction,
-    start_params=state.start_params,
+# Called outside of jit, it is compiled once for an optimizer, not at every call.
+_fast_forward_compiled = jax.jit(_fast_forward, static_argnums=0)
+
+
+def _steps_of(tx, placeholder, params, opt_state, extra_args):
+  """How windows are begun, and their steps taken, by this optimizer."""
+  update = functools.partial(_update, tx, placeholder, extra_args)
+  if _opt_state.is_plain_chain(opt_state):
+    found: list[_parts.Parts] = []
+
+    def note(parts, updates, state, params):
+      del params
+      found.append(parts)
+      return updates, state
+
+    jax.eval_shape(functools.partial(update, note), params, opt_state)
+    if len(found) == 1:
+      return _plain_steps(update, found[0])
+  return lambda params, opt_state: opt_state, functools.partial(
+    _wrapped_steps, update
   )
 
 
-def detach(opt_state):
+def _update(tx, placeholder, extra_args, act, params, opt_state):
+  """The optimizer's update with ``act`` in the place of its predictors."""
+  updates, opt_state = tx.update(
+    placeholder, _visit.send(act, opt_state), params, **extra_args
+  )
+  return updates, _visit.collect(opt_state)
+
+
+def _plain_steps(update, parts):
+  """Where the optimizer is one predictor and what follows on it."""
+
+  def begin(params, opt_state):
+    (state,) = _opt_state.predict_states(opt_state)
+    state = _window.open_window(parts, state, params)
+    return _opt_state.replace_states([state], opt_state)
+
+  def take_steps(params, opt_state):
+    (state,) = _opt_state.predict_states(opt_state)
+
+    def base_update(gradients, base_state, params):
+      def hand_on(parts, updates, state, params):
+        del parts, params
+        return _base.cast_like(gradients, updates), state
+
+      return update(hand_on, params, base_state)
+
+    # The chain's state is the base's, with an empty seat for the predictor's.
+    seat = state._replace(**dict.fromkeys(state._fields))
+    base_state = _opt_state.replace_states([seat], opt_state)
+    params, base_state, state = _window.take_steps(
+      parts, base_update, params, base_state, state
+    )
+    return params, _opt_state.replace_states([state], base_state)
+
+  return begin, take_steps
+
+
+def _wrapped_steps(update, params, opt_state):
+  """Where a wrapper, or another predictor, has its say about a step."""
+  held = [_window.read_only(s) for s in _opt_state.predict_states(opt_state)]
+
+  def predict(parts, updates, state, params):
+    forecast, state = _predicting.predict_gradient(
+      parts, state, params, may_refuse=True
+    )
+    return _base.cast_like(forecast, updates), state
+
+  def body(carry):
+    params, live = carry
+    params, tied = lax.optimization_barrier((params, held))
+    updates, state = update(predict, params, _attach(live, tied))
+    states = _window.end_if_too_long(updates, _opt_state.predict_states(state))
+    state = _detach(_opt_state.replace_states(states, state))
+    # Choosing between two states afterwards costs a pass over both.
+    return optax.tree.where(
+      _has_stepped(live, state),
+      (optax.apply_updates(params, updates), state),
+      (params, _end_window(live)),
+    )
+
+  params, live = lax.while_loop(
+    lambda carry: ~_opt_state.should_compute_full(carry[1]),
+    body,
+    (params, _detach(opt_state)),
+  )
+  return params, _attach(live, held)
+
+
+def _detach(opt_state):
+  return _opt_state.map_states(_window.detach, opt_state)
+
+
+def _attach(live, held):
+  parts = iter(held)
   return _opt_state.map_states(
-    lambda s: s._replace(**dict.fromkeys(read_only(s))), opt_state
+    lambda s: _window.attach(s, next(parts)), live
   )
-
-
-def attach(live, history):
-  parts = iter(history)
-  return _opt_state.map_states(lambda s: s._replace(**next(parts)), live)
 
 
 def _may_pass_on(opt_state):
@@ -236,23 +241,6 @@ def _has_stepped(live, new_state):
   )
   seen = [new.elapsed_steps > old.elapsed_steps for old, new in states]
   return jnp.all(jnp.stack(seen))
-
-
-def _stop_after(updates, new_state):
-  """Ends the window when the update was longer than a horizon allows."""
-  states = _opt_state.predict_states(new_state)
-  limits = [s.longest_update for s in states]
-  if None in limits:
-    return new_state
-  # Predictors that share an optimizer each saw a part of the update.
-  is_too_long = _sums.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
-  return _opt_state.map_states(
-    lambda s: s._replace(
-      remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
-      window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
-    ),
-    new_state,
-  )
 
 
 def _end_window(live):

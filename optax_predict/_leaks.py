@@ -9,7 +9,7 @@ import optax
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _opt_state
-from optax_predict import _state
+from optax_predict import _visit
 
 
 def check_chain(
@@ -58,12 +58,15 @@ def check_chain(
   """
   _checks.check_optimizer("tx", tx, "check_chain(tx, params)")
   _checks.check_present("params", params)
+  _checks.check_params(params)
   tx = optax.with_extra_args_support(tx)
   gradients = _base.zeros(params if gradients is None else gradients)
 
   def check(params):
     opt_state = tx.init(params)
     _opt_state.predict_states(opt_state)
+    if _opt_state.is_accelerated(opt_state):
+      return  # No gradient is skipped.
     refuse_leaks(tx, gradients, params, opt_state, extra_args)
 
   jax.eval_shape(check, params)
@@ -82,12 +85,14 @@ def refuse_leaks(
 
 
 def _leaks(tx, zeros, params, opt_state, extra_args):
-  state = _opt_state.map_states(lambda s: _state.ProbedState(*s), opt_state)
+  state = _visit.send(_hand_on_zeros, opt_state)
   paths: list[str] = []
 
   def outputs(gradients):
     updates, new_state = tx.update(gradients, state, params, **extra_args)
-    kept = _opt_state.map_states(lambda _: None, _without_sums(new_state))
+    kept = _opt_state.map_states(
+      lambda _: None, _without_sums(_visit.collect(new_state))
+    )
     parts = {"the updates": updates, "state": kept}
     leaves = [
       (name + jax.tree_util.keystr(path), leaf)
@@ -104,6 +109,15 @@ def _leaks(tx, zeros, params, opt_state, extra_args):
   )(zeros)
   uses = _dependent(traced.jaxpr)
   return [path for path, is_used in zip(paths, uses, strict=True) if is_used]
+
+
+def _hand_on_zeros(parts, updates, state, params):
+  """What depends on a gradient then has not got it from a predictor."""
+  del parts
+  if state.anchor_params is not None:
+    _checks.check_like("params", params, state.anchor_params)
+    _checks.check_like("gradients", updates, state.anchor_params)
+  return _base.zeros(updates), state
 
 
 def _without_sums(opt_state):

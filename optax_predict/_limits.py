@@ -93,6 +93,17 @@ def kept_length(state: Any) -> jax.Array | None:
   return None if length is None else jnp.maximum(length, 0)
 
 
+def after_retreat(is_wrong: jax.Array, state: Any) -> Any:
+  """The state once a window that went wrong is taken back; no other opens."""
+  left = jnp.minimum(state.remaining_steps, 0)
+  return state._replace(
+    remaining_steps=jnp.where(is_wrong, left, state.remaining_steps),
+    planned_steps=jnp.where(is_wrong, 0, state.planned_steps),
+    excess=jnp.where(is_wrong, 0, state.excess),
+    window_length=kept_length(state),
+  )
+
+
 def distance(params: Any, start: Any) -> jax.Array:
   """Between two places, in float32 or wider, finite."""
   return finite(

@@ -87,6 +87,24 @@ def predict_states(opt_state):
   return found
 
 
+def is_accelerated(opt_state):
+  """Whether an optimizer in it takes its predicted steps itself."""
+
+  def is_ours(x):
+    return isinstance(x, _state.AccelerateState)
+
+  return any(map(is_ours, jax.tree.leaves(opt_state, is_leaf=is_ours)))
+
+
+def refuse_accelerated(opt_state):
+  """Raises a ValueError where predicted steps would be taken twice."""
+  if is_accelerated(opt_state):
+    raise ValueError(
+      "the optimizer is accelerated: its update has taken all predicted steps."
+      " Leave fast_forward out."
+    )
+
+
 def check_made_by(tx, updates, params, opt_state, extra_args):
   """Raises a ValueError for a state that is not of ``tx`` and does not work.
 

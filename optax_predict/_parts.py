@@ -57,6 +57,11 @@ class Parts(NamedTuple):
     """Whether it matters how far the parameters have moved."""
     return self.forecaster.needs_params or self.has_limits or self.may_retreat
 
+  @property
+  def needs_look_ahead(self) -> bool:
+    """Whether a look ahead may end a window."""
+    return self.forecaster.needs_look_ahead or self.keeps_anchor
+
 
 def motion(parts: Parts, state: Any, params: Any) -> _base.Motion:
   """Since the last true gradient, nothing measured yet."""

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from optax_predict import _base
 from optax_predict import _checks
 from optax_predict import _correction
-from optax_predict import _limits
 from optax_predict import _parts
 from optax_predict import _predicting
 from optax_predict import _recording
@@ -50,8 +49,7 @@ def gradient_predictor(
       is no floating point dtype.
 
   Examples:
-    The original rule, verb for verb; it has no limit for ``limit_gradient`` to
-    keep:
+    The original rule, verb for verb:
 
     >>> import jax.numpy as jnp
     >>> import optax_predict
@@ -75,6 +73,28 @@ def gradient_predictor(
     >>> print(pattern)
     AA....A....A
   """
+  parts = build_parts(
+    forecaster, horizon, correction_weight, accumulator_dtype
+  )
+  return GradientPredictor(
+    init=functools.partial(init, parts),
+    should_compute_full=should_compute_full,
+    record_gradient=functools.partial(_recording.record_gradient, parts),
+    predict_gradient=functools.partial(_predicting.predict_gradient, parts),
+    compute_correction=functools.partial(_correction.compute, parts),
+    apply_correction=functools.partial(_correction.apply, parts),
+    get_stats=get_stats,
+    reset=reset,
+  )
+
+
+def build_parts(
+  forecaster: _base.Forecaster | None,
+  horizon: _base.Horizon | None,
+  correction_weight: Any,
+  accumulator_dtype: Any,
+) -> _parts.Parts:
+  """The options of :func:`gradient_predictor`, checked, defaults filled in."""
   forecaster = forecasters.secant() if forecaster is None else forecaster
   horizon = horizons.adaptive() if horizon is None else horizon
   _checks.check_instance(
@@ -85,24 +105,11 @@ def gradient_predictor(
   )
   _checks.check_number("correction_weight", correction_weight)
   history_dtype = _checks.check_dtype("accumulator_dtype", accumulator_dtype)
-  parts = _parts.Parts(forecaster, horizon, correction_weight, history_dtype)
-  return GradientPredictor(
-    init=functools.partial(_init, parts),
-    should_compute_full=should_compute_full,
-    record_gradient=functools.partial(_recording.record_gradient, parts),
-    predict_gradient=functools.partial(_predicting.predict_gradient, parts),
-    look_ahead=functools.partial(_predicting.look_ahead, parts),
-    predict_prepared=functools.partial(_predicting.predict_prepared, parts),
-    limit_gradient=functools.partial(_limit_gradient, parts),
-    compute_correction=functools.partial(_compute_correction, parts),
-    apply_correction=functools.partial(_apply_correction, parts),
-    needs_look_ahead=forecaster.needs_look_ahead or parts.keeps_anchor,
-    get_stats=get_stats,
-    reset=reset,
-  )
+  return _parts.Parts(forecaster, horizon, correction_weight, history_dtype)
 
 
-def _init(parts, params):
+def init(parts: _parts.Parts, params: Any) -> PredictState:
+  """``GradientPredictor.init`` of some parts."""
   _checks.check_params(params)
   dtype = _base.tree_dtype(params)
   history = parts.forecaster.init(params, parts.history_dtype)
@@ -144,6 +151,14 @@ def _init(parts, params):
   )
 
 
+def check_state(parts: _parts.Parts, state: Any, params: Any) -> None:
+  """Refuses a state that a checkpoint or another optimizer has left."""
+  if getattr(state, "anchor_params", None) is not None:
+    _checks.check_like("params", params, state.anchor_params)
+  made = jax.eval_shape(functools.partial(init, parts), params)
+  _checks.check_state(state, made)
+
+
 def _empty_projection(forecaster, history, params):
   if forecaster.project is None:
     return None
@@ -151,27 +166,3 @@ def _empty_projection(forecaster, history, params):
   moved = _base.Motion(jnp.zeros([], jnp.int32), still, still)
   _, shapes = jax.eval_shape(forecaster.project, history, moved)
   return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-
-def _limit_gradient(parts, gradients, state):
-  if parts.is_bounded or parts.may_retreat:
-    gradients = _limits.shortened(gradients, state)
-  return gradients
-
-
-def _compute_correction(parts, gradients, state, params=None):
-  _checks.check_gradients(gradients)
-  moved = _parts.measured(parts, _parts.motion(parts, state, params))
-  history = state.gradient_history
-  forecast = parts.forecaster.predict(history, moved).gradients
-  _checks.check_like("gradients", gradients, forecast)
-  correction = _correction.found(gradients, forecast, state)
-  if not parts.corrects:
-    return correction, state
-  return correction, _correction.added(correction, state)
-
-
-def _apply_correction(parts, gradients, state):
-  if not parts.corrects:
-    return gradients, state
-  return _correction.applied(parts.correction_weight, gradients, state)

@@ -10,6 +10,7 @@ import optax
 
 from optax_predict import _base
 from optax_predict import _checks
+from optax_predict import _correction
 from optax_predict import _limits
 from optax_predict import _parts
 from optax_predict import _scoring
@@ -50,6 +51,26 @@ def record_gradient(
     window_stopped=jnp.zeros([], jnp.int32),
     distance=_base.zeros(state.distance),
   )
+
+
+def receive_gradient(
+  parts: _parts.Parts,
+  gradients: Any,
+  state: PredictState,
+  params: Any = None,
+  *,
+  value: Any = None,
+) -> tuple[Any, PredictState]:
+  """All that is done with a true gradient.
+
+  Returns:
+    ``(gradients, state)``: what the base is given, and the state with the gradient
+    in its history and the next window set.
+  """
+  if parts.corrects:
+    _, state = _correction.compute(parts, gradients, state, params)
+  state = record_gradient(parts, gradients, state, params, value=value)
+  return _correction.apply(parts, gradients, state)
 
 
 def _recorded(parts, gradients, moved, value, state):

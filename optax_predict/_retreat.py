@@ -34,21 +34,20 @@ def taken_back(params, opt_state):
   seen, back = _seen(params, state.start_params)
   # No cond: this is written where the start of the last window was.
   params = back(_base.where(is_rejected, state.start_params, seen))
-  left = jnp.minimum(state.remaining_steps, 0)
-  state = state._replace(
-    remaining_steps=jnp.where(is_rejected, left, state.remaining_steps),
-    planned_steps=jnp.where(is_rejected, 0, state.planned_steps),
-    excess=jnp.where(is_rejected, 0, state.excess),
-    window_length=_limits.kept_length(state),
-  )
+  state = _limits.after_retreat(is_rejected, state)
   return params, _opt_state.replace_states([state], opt_state)
 
 
-def with_start(opens, params, held):
+def with_start(opens, params, opt_state):
   """Keeps where a window begins, if one does."""
-  old = held["start_params"]
-  start = _base.where(opens, _seen(params, old)[0], old)
-  return held | {"start_params": start}
+
+  def kept(state):
+    old = state.start_params
+    return state._replace(
+      start_params=_base.where(opens, _seen(params, old)[0], old)
+    )
+
+  return _opt_state.map_states(kept, opt_state)
 
 
 def with_length(opens, params, opt_state):

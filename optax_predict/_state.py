@@ -79,11 +79,21 @@ class PredictState(NamedTuple):
   accumulated_correction: Any
 
 
-class ProbedState(PredictState):
-  """In its place, to a predictor: hand on zeros and keep the state.
+class AccelerateState(NamedTuple):
+  """State of :func:`accelerate`.
 
-  That is how ``check_chain`` sees what else a gradient is used for.
+  Attributes:
+    predictor: the gradient history, the step counters and the statistics.
+    base_optimizer_state: the base's, after all predicted steps.
+    start_base_state: the base's where the predicted steps of the last window
+      began, to go back to; ``None`` where the horizon takes no window back.
+    params: a copy of the parameters; ``None`` unless ``keep_params`` is set.
   """
+
+  predictor: PredictState
+  base_optimizer_state: Any
+  start_base_state: Any
+  params: Any
 
 
 class PredictorStats(NamedTuple):
@@ -128,7 +138,7 @@ class GradientPredictor(NamedTuple):
   """The operations of a predictor: pure functions on one :class:`PredictState`.
 
   The order at a true gradient is ``compute_correction``, ``record_gradient``,
-  ``limit_gradient``, ``apply_correction``. ``params`` are the parameters the
+  ``apply_correction``. ``params`` are the parameters the
   gradient is or would be taken at; forecasters that predict in the parameters
   need them.
 
@@ -142,29 +152,18 @@ class GradientPredictor(NamedTuple):
       compares the forecast with a true gradient, sets the next window and puts
       the gradient into the history. A gradient that is not finite, or whose
       norm overflows, is counted and otherwise left out.
-    predict_gradient: ``predict_gradient(state, params=None, *,
-      may_refuse=False) -> (gradients, state)``, always finite: should the
-      forecast not be, zeros are returned and a true gradient is due. Where the
-      horizon limits growth, a longer forecast is scaled down. A caller that can
-      leave a step out sets ``may_refuse``: a forecast that is not finite or
-      expected to be poor is then not counted as a step (``elapsed_steps`` stays
-      as it is), and none is scaled.
-    look_ahead: ``look_ahead(state, params=None) -> state`` ends the window if the
-      next forecast, at these parameters, is expected to be poor or may not be
-      finite, and keeps what the forecaster has found out.
-    predict_prepared: ``predict_prepared(state, params=None) -> (gradients,
-      state)``: the forecast after a ``look_ahead`` at the same parameters that
-      left predicted steps to take; nothing is checked twice.
-    limit_gradient: ``limit_gradient(gradients, state) -> gradients``: a true
-      gradient, after it was recorded, at the length the horizon allows; zeros for
-      one that is not finite where its window is to be taken back.
+    predict_gradient: ``predict_gradient(state, params=None) -> (gradients,
+      state)``, always finite: should the forecast not be, zeros are returned and a
+      true gradient is due. Where the horizon limits growth, a longer forecast is
+      scaled down.
     compute_correction: ``compute_correction(gradients, state, params=None) ->
       (correction, state)``: true gradient minus the forecast for it, zeros if
       nothing was predicted since the last true gradient. It is added to the
       accumulator, if there is one.
     apply_correction: ``apply_correction(gradients, state) -> (gradients,
-      state)`` adds the weighted accumulator and clears it.
-    needs_look_ahead: whether a ``look_ahead`` may end a window.
+      state)``: what a true gradient is handed on as, after it was recorded: at the
+      length the horizon allows, and with the weighted accumulator, which it clears.
+      Zeros for one that is not finite where its window is to be taken back.
     get_stats: ``get_stats(state) -> PredictorStats``.
     reset: ``reset(state) -> state``, as after ``init``.
   """
@@ -173,12 +172,8 @@ class GradientPredictor(NamedTuple):
   should_compute_full: Callable[[PredictState], jax.Array]
   record_gradient: Callable[..., PredictState]
   predict_gradient: Callable[..., tuple[Any, PredictState]]
-  look_ahead: Callable[..., PredictState]
-  predict_prepared: Callable[..., tuple[Any, PredictState]]
-  limit_gradient: Callable[[Any, PredictState], Any]
   compute_correction: Callable[..., tuple[Any, PredictState]]
   apply_correction: Callable[..., tuple[Any, PredictState]]
-  needs_look_ahead: bool
   get_stats: Callable[[PredictState], PredictorStats]
   reset: Callable[[PredictState], PredictState]
 

@@ -4,12 +4,15 @@ from typing import Any
 
 import jax
 from jax import lax
+import jax.numpy as jnp
 import optax
 
 from optax_predict import _base
-from optax_predict import _checks
-from optax_predict._predictor import gradient_predictor
-from optax_predict._state import ProbedState
+from optax_predict import _predicting
+from optax_predict import _predictor
+from optax_predict import _recording
+from optax_predict import _visit
+from optax_predict._state import should_compute_full
 
 
 def predict_gradients(
@@ -21,10 +24,12 @@ def predict_gradients(
 ) -> optax.GradientTransformationExtraArgs:
   """Predicts gradients and asks for a true one only when it is due.
 
-  Put it first in the chain. When a true gradient is due, ``update`` records it
-  and passes it on; otherwise it puts a forecast in its place, whatever gradient
-  it was given: one ``lax.cond`` chooses. What evaluates the loss less often is
-  :func:`fast_forward` or :func:`value_and_grad`.
+  Put it first in the chain. A gradient that is given is recorded and passed on.
+  Zeros, where no true gradient is due, stand for one that was not evaluated: a
+  forecast is put in their place. One ``lax.cond`` chooses. Alone in a chain it
+  changes nothing: what evaluates the loss less often is :func:`accelerate`, which
+  is this and the steps between, or :func:`fast_forward` or
+  :func:`value_and_grad` in a loop of your own.
 
   The defaults are one setting for all problems. To be careful, lower the learning
   rate; to predict less, ``rtol`` of :func:`horizons.adaptive`; to save memory, set
@@ -82,68 +87,31 @@ def predict_gradients(
     >>> print(optax_predict.get_stats(opt_state).computed_steps)
     1
   """
-  predictor = gradient_predictor(
-    forecaster,
-    horizon,
-    correction_weight=correction_weight,
-    accumulator_dtype=accumulator_dtype,
+  parts = _predictor.build_parts(
+    forecaster, horizon, correction_weight, accumulator_dtype
   )
 
-  def actual(gradients, state, params, value):
-    if state.accumulated_correction is not None:
-      _, state = predictor.compute_correction(gradients, state, params)
-    state = predictor.record_gradient(gradients, state, params, value=value)
-    gradients = predictor.limit_gradient(gradients, state)
-    return predictor.apply_correction(gradients, state)
+  def init(params):
+    return _predictor.init(parts, params)
 
-  def predicted(gradients, state, params, value=None, may_refuse=False):
-    del value
-    forecast, state = predictor.predict_gradient(
-      state, params, may_refuse=may_refuse
+  def actual(gradients, state, params, value):
+    return _recording.receive_gradient(
+      parts, gradients, state, params, value=value
     )
+
+  def predicted(gradients, state, params, value):
+    del value
+    forecast, state = _predicting.predict_gradient(parts, state, params)
     return _base.cast_like(forecast, gradients), state
 
-  def check(state, params):
-    """Refuses a state that a checkpoint or another optimizer has left."""
-    if params is None:
-      return
-    if getattr(state, "anchor_params", None) is not None:
-      _checks.check_like("params", params, state.anchor_params)
-    _checks.check_state(state, jax.eval_shape(predictor.init, params))
-
-  # Static arguments of fast_forward. A transformation further out passes them
-  # on; one that drops them leaves the cond, which is slower and right, and
-  # nothing in `reached`, by which fast_forward knows.
-  def update(
-    updates,
-    state,
-    params=None,
-    *,
-    value=None,
-    is_predicted_step=None,
-    is_look_ahead=None,
-    reached=None,
-    **extra_args,
-  ):
+  def update(updates, state, params=None, *, value=None, **extra_args):
     del extra_args
-    if isinstance(state, ProbedState):
-      if state.anchor_params is not None:
-        _checks.check_like("params", params, state.anchor_params)
-        _checks.check_like("gradients", updates, state.anchor_params)
-      return _base.zeros(updates), state
-    if reached is not None:
-      reached.append(predictor.needs_look_ahead)
-      return updates, state
-    check(state, params)
-    if is_look_ahead is True:
-      return updates, predictor.look_ahead(state, params)
-    if is_predicted_step is True and is_look_ahead is False:
-      forecast, state = predictor.predict_prepared(state, params)
-      return _base.cast_like(forecast, updates), state
-    if is_predicted_step is True:
-      return predicted(updates, state, params, may_refuse=True)
+    if isinstance(state, _visit.Visit):
+      return state(parts, updates, params)
+    if params is not None:
+      _predictor.check_state(parts, state, params)
     return lax.cond(
-      predictor.should_compute_full(state),
+      should_compute_full(state) | _is_given(updates),
       actual,
       predicted,
       updates,
@@ -152,4 +120,10 @@ def predict_gradients(
       value,
     )
 
-  return optax.GradientTransformationExtraArgs(predictor.init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_given(gradients):
+  """Whether a gradient was computed: what stands for one that was not is zeros."""
+  found = [jnp.any(g != 0) for g in jax.tree.leaves(gradients)]
+  return jnp.any(jnp.stack(found)) if found else jnp.zeros([], bool)
