@@ -28,7 +28,8 @@ def number(x: float | None) -> str:
   return "" if math.isnan(x) else f"{x:.2f}"
 
 
-def _count(x: float | None) -> str:
+def count(x: float | None) -> str:
+  """A whole number, or a miss."""
   return "miss" if x is None else f"{x:.0f}"
 
 
@@ -38,7 +39,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _tau(tau: float) -> str:
+def accuracy(tau: float) -> str:
+  """As in 1e-3."""
   return f"{tau:.0e}".replace("e-0", "e-")
 
 
@@ -56,7 +58,7 @@ def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
           [
             base,
             _MODE_NAMES[mode],
-            _tau(tau),
+            accuracy(tau),
             f"**{number(statistics.median(ratios))}**",
             number(min(ratios)),
             f"{number(worst.ratio)} ({worst.task})",
@@ -85,7 +87,7 @@ def _against_line_search(summary: dict) -> str:
             [
               method,
               other,
-              _tau(tau),
+              accuracy(tau),
               f"**{number(analysis.median(found))}**",
               f"{ahead} of {len(found)}",
             ]
@@ -104,7 +106,7 @@ def _solved(summary: dict, groups: tuple[str, ...]) -> str:
       if any(tried for _, tried in shares):
         cells = [f"{done} of {tried}" for done, tried in shares]
         rows.append([method, _MODE_NAMES[mode], *cells])
-  return table(["method", "rate", *map(_tau, targets.TAUS)], rows)
+  return table(["method", "rate", *map(accuracy, targets.TAUS)], rows)
 
 
 def _lags(summary: dict) -> str:
@@ -119,7 +121,7 @@ def _lags(summary: dict) -> str:
         for x in found
       ]
       rows.append([GROUPS[key], base, _MODE_NAMES[mode], *cells])
-  return table(["tasks", "base", "rate", *map(_tau, targets.TAUS)], rows)
+  return table(["tasks", "base", "rate", *map(accuracy, targets.TAUS)], rows)
 
 
 def _named(summary: dict, wanted, text) -> str:
@@ -132,7 +134,7 @@ def _named(summary: dict, wanted, text) -> str:
         hits = sorted((c for c in found if wanted(c.ratio)), key=text)
         if hits:
           names = ", ".join(f"{c.task} {number(c.ratio)}" for c in hits)
-          where = f"{base}, {_MODE_NAMES[mode]}, {_tau(tau)}"
+          where = f"{base}, {_MODE_NAMES[mode]}, {accuracy(tau)}"
           lines.append(f"- {where} ({len(hits)} of {len(found)}): {names}")
   return "\n".join(lines or ["None."]) + "\n"
 
@@ -150,7 +152,7 @@ def _by_task(summary: dict, wanted: str) -> str:
   for name, task in summary["tasks"].items():
     if analysis.group(name, task) == wanted and _MIDDLE in task["taus"]:
       found = [analysis.row(task, *column, _MIDDLE) for column in shown]
-      cells = [_count(r["median"]) if r else "" for r in found]
+      cells = [count(r["median"]) if r else "" for r in found]
       rows.append([name, str(task["size"]), *cells])
   short = {"drop_in": " (base's rate)", "tuned": ""}
   head = [method.replace("+predict", "+p") + short[m] for method, m in shown]
