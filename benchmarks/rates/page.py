@@ -14,7 +14,14 @@ from benchmarks.rates import ratios
 FIGURE = "rates.png"
 _MIDDLE, _DEEP = targets.TAUS[1:]
 _SHOWN = (_MIDDLE, _DEEP)
+_UNTUNED = ("1e-4", "1e-3", "1e-2")
 _BELOW = ("1/1000", "1/100", "1/30", "1/10", "1/3")
+_HEADLINE = (
+  ("adam", "1e-2"),
+  ("adam", "1e-3"),
+  ("momentum", "1/10"),
+  ("sgd", "1/10"),
+)
 # The columns of the tables against methods that search their own step.
 _AGAINST = {
   "adam": ("1e-4", "1e-3", "1e-2", "1/100", "1/10", "1"),
@@ -27,11 +34,100 @@ def rate_name(label: str) -> str:
   """A rate's label in words."""
   if label in plan.ABSOLUTE:
     return label
-  return "its best" if label == plan.BEST else f"{label} of its best"
+  if label == plan.BEST:
+    return "its best"
+  name = "of" if label.startswith("1/") else "times"
+  return f"{label} {name} its best"
 
 
 def _ratio(compared: list[analysis.Comparison]) -> str:
   return report.number(analysis.median(compared)) if compared else ""
+
+
+def _short(found: dict, group: str) -> str:
+  """What the library claims, line by line."""
+  lines = []
+  for tau in _SHOWN:
+    lines += [
+      _short_untuned(found, tau, group),
+      _short_flat(found, tau, group),
+      _short_searches(found, tau, group),
+    ]
+  lines.append(_short_solved(found, group))
+  return "\n".join(filter(None, lines)) + "\n"
+
+
+def _short_untuned(found: dict, tau: float, group: str) -> str:
+  compared = [
+    ratios.compare(
+      found, ratios.predicting("adam", x), ratios.tuned("adam"), tau, group
+    )
+    for x in _UNTUNED
+  ]
+  if not any(compared):
+    return ""
+  return (
+    f"- **Adam at {_listed(_UNTUNED)}**, to {report.accuracy(tau)}:"
+    f" {_listed(map(_ratio, compared))} times as many true gradients as tuned"
+    " Adam (medians over tasks)."
+  )
+
+
+def _short_flat(found: dict, tau: float, group: str) -> str:
+  pooled = [
+    [
+      c
+      for base in opponents.BASES
+      for c in ratios.compare(
+        found,
+        ratios.predicting(base, label),
+        ratios.predicting(base, plan.BEST),
+        tau,
+        group,
+      )
+    ]
+    for label in _BELOW
+  ]
+  if not any(pooled):
+    return ""
+  return (
+    f"- **SGD, momentum and Adam at {_listed(_BELOW)} of the base's best"
+    f" rate**, to {report.accuracy(tau)}: {_listed(map(_ratio, pooled))} times"
+    " as many as at that rate, all with prediction (medians over pairs of a"
+    " task and an optimizer)."
+  )
+
+
+def _short_searches(found: dict, tau: float, group: str) -> str:
+  parts = []
+  for base, label in _HEADLINE:
+    ours, theirs = ratios.predicting(base, label), ratios.search("scipy_lbfgs")
+    compared = ratios.compare(found, ours, theirs, tau, group)
+    if compared:
+      text = mean_text(ratios.mean(found, compared))
+      parts.append(f"{text} with {base} at {rate_name(label)}")
+  if not parts:
+    return ""
+  return (
+    f"- **L-BFGS-B's evaluations**, to {report.accuracy(tau)}, geometric means"
+    f" (what is in brackets, below): {'; '.join(parts)}."
+  )
+
+
+def _short_solved(found: dict, group: str) -> str:
+  columns = {m: ratios.search(m) for m in opponents.LINE_SEARCH}
+  columns["tuned Adam"] = ratios.tuned("adam")
+  columns |= {
+    f"Adam with prediction at {x}": ratios.predicting("adam", x)
+    for x in _UNTUNED
+  }
+  solved = {k: _solved(found, c, _MIDDLE, group) for k, c in columns.items()}
+  parts = [f"{k} {text}" for k, text in solved.items() if text]
+  return f"- **Solved** to {report.accuracy(_MIDDLE)}: {', '.join(parts)}."
+
+
+def _listed(texts) -> str:
+  return ", ".join(texts)
 
 
 def _solved(found, column, tau, group) -> str:
@@ -98,8 +194,9 @@ def mean_text(mean: ratios.Mean) -> str:
   """A geometric mean with what it leaves out."""
   if math.isnan(mean.budget):
     return ""
+  solved = report.number(mean.solved)
   return (
-    f"**{report.number(mean.solved)}** ({mean.both}; +{mean.only_ours},"
+    f"{f'**{solved}**' if solved else 'none'} ({mean.both}; +{mean.only_ours},"
     f" -{mean.only_theirs}; {report.number(mean.budget)})"
   )
 
@@ -218,6 +315,7 @@ def text(found: dict) -> str:
       continue
     names = {"reporting": "Reporting tasks", "cutest": "CUTEst"}
     parts += [f"## {names[group]}\n", _starts(found, group)]
+    parts.append(_short(found, group))
     for base in opponents.BASES:
       parts += [
         f"### {base}: true gradients over those of tuned {base}\n",
