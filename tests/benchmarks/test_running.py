@@ -45,7 +45,9 @@ def test_gradient_descent_by_hand(problem):
   assert run.predicted == 0
 
 
-@pytest.mark.parametrize("name", ["sgd+predict", "adam+original"])
+@pytest.mark.parametrize(
+  "name", ["sgd+predict", "adam+original", "sgd+accelerate"]
+)
 def test_loop_and_state_agree_on_true_gradients(problem, name):
   run = running.run(problem, name, 0.05, 0)
   assert len(run.losses) == 30
