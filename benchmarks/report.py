@@ -95,6 +95,27 @@ def _against_line_search(summary: dict) -> str:
   return table(["method", "against", "target", "median", "ahead in"], rows)
 
 
+def _forward_only(summary: dict) -> str:
+  """What searches evaluated besides; nothing where nothing was."""
+  listed: dict[str, list[int]] = {}
+  for name, task in summary["tasks"].items():
+    if analysis.group(name, task) in _HEADLINE:
+      by_method = {r["method"]: r["forward_only"] for r in task["rows"]}
+      for method, number_of in by_method.items():
+        listed.setdefault(method, []).append(number_of)
+  parts = [
+    f"{method} {statistics.median(found):.0f}"
+    for method, found in listed.items()
+    if any(found)
+  ]
+  if not parts:
+    return ""
+  return (
+    "Losses evaluated without a gradient, which is in no count above, in whole"
+    f" runs (medians over tasks): {', '.join(parts)}.\n"
+  )
+
+
 def _solved(summary: dict, groups: tuple[str, ...]) -> str:
   rows = []
   for method in opponents.names():
@@ -324,9 +345,10 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
   for key, title in GROUPS.items():
     parts += [f"### {title}\n", _against_base(summary, (key,))]
   parts += [
-    "## Against L-BFGS\n",
+    "## Against methods that search their own step\n",
     "Every evaluation of a line search counts.\n",
     _against_line_search(summary),
+    *filter(None, [_forward_only(summary)]),
     "## Share solved\n",
     "Reporting and CUTEst tasks together; float32 cannot resolve every"
     " target, and those it cannot are left out for all methods.\n",

@@ -2,7 +2,8 @@
 
 `run` runs what is missing and reports; `report` makes results/rates.json from
 the cells, and the page and the figure from that; `page` makes only the latter
-two. Needs results/summary.json, for targets and best rates.
+two. Needs results/summary.json, for targets and best rates, which the folder
+results/rates_cells keeps: after a new summary, begin by deleting it.
 """
 
 import argparse
@@ -21,11 +22,15 @@ _QUICK_LABELS = ("1e-4", "1e-3", "1e-2", "1/100", "1/10", "1")
 def _parser() -> argparse.ArgumentParser:
   from benchmarks import opponents
   from benchmarks.rates import plan
+  from benchmarks.rates import ratios
 
   parser = argparse.ArgumentParser(prog="python -m benchmarks.rates")
   commands = ("run", "report", "page")
   parser.add_argument("command", nargs="?", default="run", choices=commands)
   parser.add_argument("--tasks", nargs="+", default=["*"], help="or patterns")
+  parser.add_argument(
+    "--groups", nargs="+", default=ratios.GROUPS, choices=ratios.GROUPS
+  )
   parser.add_argument("--starts", type=int, default=3, choices=(1, 2, 3))
   parser.add_argument("--rates", nargs="+", default=None, choices=plan.LABELS)
   parser.add_argument(
@@ -53,7 +58,8 @@ def _tasks(arguments) -> list[str]:
   from benchmarks import tasks
   from benchmarks.tasks import cutest
 
-  names = [*tasks.names("reporting"), *cutest.names()]
+  listed = {"reporting": tasks.names("reporting"), "cutest": cutest.names()}
+  names = [name for group in arguments.groups for name in listed[group]]
   if arguments.quick:
     names = [n for n in names if n in runner.QUICK_TASKS]
   patterns = arguments.tasks

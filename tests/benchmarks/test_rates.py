@@ -95,6 +95,8 @@ def test_the_published_summary_holds_what_is_needed():
   summary = json.loads(_SUMMARY.read_text())
   names = main._tasks(main._parser().parse_args([]))
   assert len(names) == 27 + 78
+  some = main._tasks(main._parser().parse_args(["--groups", "reporting"]))
+  assert some == names[:27]
   for name in names:
     found = cells.known(summary, name)
     for base in opponents.BASES:
@@ -359,7 +361,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
   command = ["--tasks", "phase_*", "--starts", "1", "--rates", "1/10", "1e-3"]
   command += ["--jobs", "1", "--results", str(tmp_path)]
   assert main.main([*command, "--only", "with"]) == 0
-  (todo, jobs) = planned[0]
+  todo, jobs = planned[0]
   assert list(todo) == ["phase_retrieval"] and jobs == 1
   names = {
     path.name.removesuffix(".json.gz") for path in todo["phase_retrieval"]
@@ -373,7 +375,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
   assert (tmp_path / "rates.md").exists()
   assert (tmp_path / page.FIGURE).exists()
   assert main.main(command) == 0
-  (todo, _) = planned[1]
+  todo, _ = planned[1]
   assert not any("+" in path.name for path in todo["phase_retrieval"])
   assert len(todo["phase_retrieval"]) == 4
   with pytest.raises(SystemExit, match="nothing matches"):
