@@ -40,6 +40,7 @@ def _task(bench: cells.Bench) -> dict:
     if row["method"] in searches.METHODS
   }
   steps: dict[str, dict[str, float]] = {}
+  below = 0.0
   for method, label, runs in _runs(bench):
     for tau in known["taus"]:
       by_method = counts[str(tau)].setdefault(method, {})
@@ -47,6 +48,7 @@ def _task(bench: cells.Bench) -> dict:
         _count(run["losses"], cells.level(known, seed, tau))
         for seed, run in enumerate(runs)
       ]
+    below = max(below, *(_below(known, i, r) for i, r in enumerate(runs)))
     if label == SEARCH:
       forward_only[method] = max(run["forward_only"] for run in runs)
     else:
@@ -62,7 +64,16 @@ def _task(bench: cells.Bench) -> dict:
     "counts": counts,
     "steps": steps,
     "forward_only": forward_only,
+    "below": float(f"{below:.3g}"),
   }
+
+
+def _below(known: dict, seed: int, run: dict) -> float:
+  """By what share of the gap a run went below the best loss known."""
+  best = known["best"][seed]
+  gap = known["start"][seed] - best
+  finite = [x for x in run["losses"] if x is not None]
+  return (best - min(finite)) / gap if finite and gap > 0 else 0.0
 
 
 def _from_summary(known: dict, tau: float) -> dict[str, dict[str, list]]:

@@ -282,6 +282,19 @@ def _starts(found: dict, group: str) -> str:
   return f"{tasks} tasks; medians over {starts} start{'s' * (high > 1)} each.\n"
 
 
+def _lower(found: dict) -> str:
+  """Where what was run here would have moved a target, had it counted."""
+  moved = [n for n, t in found["tasks"].items() if t["below"] > _MIDDLE / 10]
+  if not moved:
+    return ""
+  return (
+    "A run here went below the best loss known, by more than a tenth of the way"
+    f" from it to the target of {report.accuracy(_MIDDLE)}, on"
+    f" {', '.join(moved)}: the targets there, the same for all, are easier than"
+    " they would be.\n"
+  )
+
+
 def _tuning_runs(found: dict) -> str:
   tried = [n for t in found["tasks"].values() for n in t["tried"].values()]
   if not tried:
@@ -343,6 +356,7 @@ def text(found: dict) -> str:
     " trial of a line search that was rejected: it is no true gradient and in"
     " no count but its own.\n"
   )
+  parts.append(_lower(found))
   parts.append(
     f"Made {made['date']} on {made['device']}, optax_predict"
     f" {made['optax_predict']}; {versions}.\n"

@@ -189,8 +189,23 @@ def test_counts_from_cells_by_hand(tmp_path):
   assert task["counts"]["1e-05"]["sgd+accelerate"] == {"1/10": [4, None]}
   assert task["counts"]["0.1"]["sgd+accelerate"] == {"1/10": [2, 3]}
   assert task["steps"]["sgd+accelerate"] == {"1/10": (4 + 2) / 2}
+  assert task["below"] == 0
   assert task["forward_only"] == {"scipy_lbfgs": 0, "ssbroyden": 7}
   assert task["best_rates"] == {"sgd": 0.5, "momentum": None, "adam": None}
+
+
+def test_a_loss_below_the_best_known_is_noted(tmp_path):
+  bench = cells.Bench(tmp_path, "hill", plan.settings(), cells.SEEDS)
+  known = summary_of(ROWS, best=[0.5] * 3, start=[1.0, 4.5, 1.0])
+  bench.remember(known)
+  save_run(bench, "sgd", "1", 0, [1.0, 0.7, None])
+  save_run(bench, "sgd", "1", 1, [4.5, 0.1])
+  assert collecting.collect(tmp_path)["hill"]["below"] == 0.1
+
+
+def test_nothing_is_run_without_a_target(tmp_path):
+  bench = cells.Bench(tmp_path, "hill", plan.settings(), (0,))
+  assert bench.planned(bench.remember(summary_of([], taus=[]))) == []
 
 
 def found_of(*tasks):
@@ -216,6 +231,7 @@ def found_of(*tasks):
       counts={"0.001": counts, "1e-05": counts},
       steps={"adam+accelerate": {"1e-3": 20.0}},
       forward_only={},
+      below=0.0,
     )
   return {"made": made, "tasks": listed}
 
@@ -286,6 +302,10 @@ def test_the_page_shows_what_its_json_holds():
   assert "Adam with prediction at 1e-3 3 of 5" in text
   assert "was of 13 runs in the median" in text
   assert "abacus" in text
+  assert "went below" not in text
+  lower = json.loads(json.dumps(FOUND))
+  lower["tasks"]["t3"]["below"] = 2e-4
+  assert "target of 1e-3, on t3: " in page.text(lower)
   assert "nan" not in text.lower()
 
 
