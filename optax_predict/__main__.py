@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     import sklearn  # noqa: F401
     import tqdm
 
-    from optax_predict._demo import report
-    from optax_predict._demo import tasks
+    from optax_predict.demo import report
+    from optax_predict.demo import tasks
   except ImportError as error:
     print(
       f"error: {error.name} is not installed. Install {_NEEDS}.",
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compare(task, name, options, tick):
   """Tunes one optimizer alone, then runs it with prediction at that rate."""
-  from optax_predict._demo import report
-  from optax_predict._demo import runs
+  from optax_predict.demo import report
+  from optax_predict.demo import runs
 
   optimizer = task.optimizers[name]
   alone = runs.compile_run(task, optimizer, is_predicting=False)

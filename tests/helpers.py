@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import optax_predict
+
 # Of two that meet at an entry of the tests' cache, one may find half of it.
 STRICT_PYTHON = (
   sys.executable,
@@ -57,6 +59,14 @@ def flat(tree):
     tree["rest"][0],
   ]
   return np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves])
+
+
+def skipped(gradients, opt_state):
+  """What a loop hands over that evaluates a gradient only when one is due."""
+  is_due = optax_predict.should_compute_full(opt_state)
+  return jax.tree.map(
+    lambda g: jnp.where(is_due, g, jnp.zeros_like(g)), gradients
+  )
 
 
 def x64(enabled):

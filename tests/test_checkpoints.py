@@ -88,8 +88,8 @@ def assert_identical(actual, desired):
 
 def test_the_save_is_in_the_middle_of_a_window(runs):
   (_, state), _, _ = runs
-  left = int(state[0].remaining_steps)
-  assert 0 < left < int(state[0].planned_steps)
+  left = int(state[0].window.remaining_steps)
+  assert 0 < left < int(state[0].window.planned_steps)
 
 
 def test_restored_run_goes_on_bit_for_bit(runs):

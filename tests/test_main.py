@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from optax_predict import __main__ as cli
-from optax_predict._demo import report
-from optax_predict._demo import runs
-from optax_predict._demo import tasks
+from optax_predict.demo import report
+from optax_predict.demo import runs
+from optax_predict.demo import tasks
 
 
 def run(*arguments):

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import trees
 
 
 class MomentumHistory(NamedTuple):
@@ -19,10 +20,12 @@ class MomentumHistory(NamedTuple):
   """
 
   observed: jax.Array
-  slots: tuple[_base.PyTree, ...]
+  slots: tuple[interfaces.PyTree, ...]
 
 
-def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
+def momentum(
+  momentum: float = 0.9, history_size: int = 2
+) -> interfaces.Forecaster:
   r"""Extrapolates from the last two true gradients.
 
   .. math::
@@ -63,11 +66,11 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   References:
     The Rust component ``GradientPredictor`` this library started from.
   """
-  _checks.check_number("momentum", momentum, -1e6, 1e6)
-  size = _checks.check_count("history_size", history_size, minimum=2)
+  checks.check_number("momentum", momentum, -1e6, 1e6)
+  size = checks.check_count("history_size", history_size, minimum=2)
 
   def init(params, dtype=None):
-    slots = tuple(_base.zeros(params, dtype) for _ in range(size))
+    slots = tuple(trees.zeros(params, dtype) for _ in range(size))
     return MomentumHistory(jnp.zeros([], jnp.int32), slots)
 
   def observe(gradients, history, motion, error):
@@ -75,7 +78,7 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
     write = history.observed % size
 
     slots = tuple(
-      _base.where(write == i, gradients, slot)
+      trees.where(write == i, gradients, slot)
       for i, slot in enumerate(history.slots)
     )
     return MomentumHistory(_next_count(history.observed, size), slots)
@@ -83,14 +86,14 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   def predict(history, motion):
     del motion
     first = history.slots[0]
-    dtype = _base.tree_dtype(first)
+    dtype = trees.tree_dtype(first)
     weights = _weights(history.observed, jnp.asarray(momentum, dtype), size)
-    forecast = _base.combine(weights, history.slots)
+    forecast = trees.combine(weights, history.slots)
     # Finite: the norms of what it is made from are, by a wide margin.
     expected_error = jnp.zeros([], dtype)
-    return _base.Forecast(_base.cast_like(forecast, first), expected_error)
+    return interfaces.Forecast(trees.cast_like(forecast, first), expected_error)
 
-  return _base.Forecaster(
+  return interfaces.Forecaster(
     init, observe, predict, history_size=size, needs_look_ahead=False
   )
 

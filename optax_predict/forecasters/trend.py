@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import trees
 
 
 class TrendHistory(NamedTuple):
@@ -25,9 +26,9 @@ class TrendHistory(NamedTuple):
     time_variance: weighted variance of their times.
   """
 
-  last_gradient: _base.PyTree
-  residual: _base.PyTree
-  slope: _base.PyTree
+  last_gradient: interfaces.PyTree
+  residual: interfaces.PyTree
+  slope: interfaces.PyTree
   weight: jax.Array
   mean_time: jax.Array
   time_variance: jax.Array
@@ -40,7 +41,9 @@ class _Gain(NamedTuple):
   slope: jax.Array
 
 
-def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
+def trend(
+  decay: float = 0.95, residual_decay: float = 0.9
+) -> interfaces.Forecaster:
   r"""Extrapolates a line fitted to past true gradients over time.
 
   Past true gradients :math:`g_i`, taken at times :math:`t_i` in optimizer steps
@@ -99,15 +102,15 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     the form of the forecast; Ljung and Soderstrom, `Theory and Practice of
     Recursive Identification`, 1983, for least squares with forgetting.
   """
-  _checks.check_number("decay", decay, 0.0, 1.0)
-  _checks.check_number("residual_decay", residual_decay, 0.0, 1.0)
+  checks.check_number("decay", decay, 0.0, 1.0)
+  checks.check_number("residual_decay", residual_decay, 0.0, 1.0)
 
   def init(params, dtype=None):
-    scalar = _base.tree_dtype(params)
+    scalar = trees.tree_dtype(params)
     return TrendHistory(
-      last_gradient=_base.zeros(params),
-      residual=_base.zeros(params, dtype),
-      slope=_base.zeros(params, dtype),
+      last_gradient=trees.zeros(params),
+      residual=trees.zeros(params, dtype),
+      slope=trees.zeros(params, dtype),
       weight=jnp.zeros([], scalar),
       mean_time=jnp.zeros([], scalar),
       time_variance=jnp.zeros([], scalar),
@@ -119,16 +122,16 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     weight, mean_time, variance, gain = _add_time(history, decay, steps)
     one = jnp.ones_like(steps)
     # Minus the line's value here; the old line starts at the old gradient.
-    surprise = _base.combine(
+    surprise = trees.combine(
       [one, -one, one, -steps],
       [gradients, history.last_gradient, history.residual, history.slope],
     )
-    slope = _base.combine([one, gain.slope], [history.slope, surprise])
-    residual = _base.combine([1 - gain.level], [surprise])
+    slope = trees.combine([one, gain.slope], [history.slope, surprise])
+    residual = trees.combine([1 - gain.level], [surprise])
     return TrendHistory(
-      last_gradient=_base.cast_like(gradients, history.last_gradient),
-      residual=_base.cast_like(residual, history.residual),
-      slope=_base.cast_like(slope, history.slope),
+      last_gradient=trees.cast_like(gradients, history.last_gradient),
+      residual=trees.cast_like(residual, history.residual),
+      slope=trees.cast_like(slope, history.slope),
       weight=weight,
       mean_time=mean_time,
       time_variance=variance,
@@ -137,18 +140,18 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
   def predict(history, motion):
     steps = motion.steps.astype(history.weight.dtype)
     faded = jnp.asarray(residual_decay, steps.dtype) ** steps
-    forecast = _base.combine(
+    forecast = trees.combine(
       [jnp.ones_like(steps), faded - 1, steps],
       [history.last_gradient, history.residual, history.slope],
     )
     # Finite: a slope is a mean of slopes between past gradients, whose norms
     # are finite by a wider margin than the number of steps can use up.
     expected_error = jnp.zeros_like(steps)
-    return _base.Forecast(
-      _base.cast_like(forecast, history.last_gradient), expected_error
+    return interfaces.Forecast(
+      trees.cast_like(forecast, history.last_gradient), expected_error
     )
 
-  return _base.Forecaster(
+  return interfaces.Forecaster(
     init, observe, predict, history_size=2, needs_look_ahead=False
   )
 

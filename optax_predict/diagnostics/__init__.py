@@ -1,0 +1,1 @@
+"""Are gradients predictable, and what did a run do?"""
