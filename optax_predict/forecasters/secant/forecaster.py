@@ -73,6 +73,8 @@ def secant(
 
   The expected error is :math:`\kappa L |r|`, with :math:`\kappa` from past errors.
   It lets a horizon end a window where the parameters leave the span of the moves.
+  The forecast's ``curvature`` is L: while the parameters have moved little, one
+  forecast serves several steps.
 
   Up to the ridge the forecast is exact
 
@@ -86,7 +88,7 @@ def secant(
   with r = 2 m, and little with r = m.
 
   Memory: r + 1 parameter-sized buffers, and one for the parameters at the last
-  true gradient. A predicted step reads 2 r + 5 of them.
+  true gradient. A forecast reads 2 r + 5 of them.
 
   Args:
     memory: m, pairs to keep, at least 1.
