@@ -300,6 +300,7 @@ def test_the_page_shows_what_its_json_holds():
   assert "| adam, 1e-3 |  | **1.73** (2; +1, -1; 1.57) |" in text
   assert "**1.73** (2; +1, -1; 1.57) with adam at 1e-3" in text
   assert "Adam with prediction at 1e-3 3 of 5" in text
+  assert "**Adam at 1e-3**, to 1e-3: 0.42 times" in text
   assert "was of 13 runs in the median" in text
   assert "abacus" in text
   assert "went below" not in text
@@ -316,11 +317,13 @@ def test_the_figure_is_drawn_with_and_without_data(tmp_path):
       everything[base, label] = [60 + i] * 3
       everything[f"{base}+accelerate", label] = [20 + i, None, None]
   figure.draw(found_of(everything, everything), tmp_path / "full.png")
-  figure.draw(FOUND, tmp_path / "empty.png")
-  full, empty = (
-    (tmp_path / f"{name}.png").stat().st_size for name in ("full", "empty")
+  figure.draw(FOUND, tmp_path / "part.png")
+  figure.draw(found_of({TUNED: [3]}), tmp_path / "empty.png")
+  full, part, empty = (
+    (tmp_path / f"{name}.png").stat().st_size
+    for name in ("full", "part", "empty")
   )
-  assert full > empty > 5_000
+  assert min(full, part) > 1.2 * empty > 5_000
 
 
 def test_quotes_are_the_pages_numbers():
