@@ -1,4 +1,4 @@
-"""Fewer true gradients for the optax optimizer you already have."""
+"""Fewer true gradients for the optax optimizer you already have, in any loop."""
 
 import importlib
 from typing import Any
@@ -26,7 +26,7 @@ from optax_predict.forms.predictor_states import reset
 from optax_predict.forms.predictor_states import should_compute_full
 from optax_predict.forms.value_and_grad import value_and_grad
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

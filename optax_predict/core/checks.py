@@ -143,7 +143,9 @@ def check_state(state: Any, expected: Any) -> None:
   """Raises a ValueError for a state that another configuration made."""
   hint = (
     "Pass the state that this optimizer's init returned, or call"
-    " optimizer.init(params) again."
+    " optimizer.init(params) again. A checkpoint of optax_predict 0.1 holds"
+    " another state, which this version does not read: init, and go on from its"
+    " parameters."
   )
   if not isinstance(state, type(expected)):
     raise ValueError(

@@ -56,10 +56,14 @@ class Forecast(NamedTuple):
       scalar in the unit of the gradient's norm; infinite or NaN when the
       gradients may not be finite. ``None`` without an estimate: the gradients
       are then looked at, which is one more pass over them.
+    curvature: how fast the forecast changes at most, in gradient per distance, a
+      real scalar. While the change cannot be large, one forecast serves several
+      steps. ``None`` without an estimate: each step has its own.
   """
 
   gradients: PyTree
   expected_error: jax.Array | None = None
+  curvature: jax.Array | None = None
 
 
 class Forecaster(NamedTuple):

@@ -1,4 +1,4 @@
-"""Runs with and without prediction, and the tuning that makes them fair."""
+"""Runs of any optimizer, and the tuning that makes them fair."""
 
 from collections.abc import Callable
 import math
@@ -12,9 +12,8 @@ import numpy as np
 import optax
 
 from optax_predict.demo.tasks import Task
-from optax_predict.forms.fast_forward import fast_forward
-from optax_predict.forms.predict_gradients import predict_gradients
 from optax_predict.forms.predictor_states import get_stats
+from optax_predict.forms.predictor_states import has_predictor
 
 # Four learning rates per decade.
 _RATIO = 10**0.25
@@ -26,7 +25,6 @@ class Run(NamedTuple):
   Attributes:
     rate: learning rate.
     losses: ``[steps]``, the loss at every true gradient.
-    horizons: ``[steps]``, predicted steps planned after each.
     predicted_steps: predicted steps taken.
     final_loss: over all data, after the run.
     seconds: wall time, without compilation.
@@ -34,43 +32,34 @@ class Run(NamedTuple):
 
   rate: float
   losses: np.ndarray
-  horizons: np.ndarray
   predicted_steps: int
   final_loss: float
   seconds: float
 
 
 def compile_run(
-  task: Task, optimizer: Callable[[Any], Any], is_predicting: bool
+  task: Task, optimizer: Callable[[Any], Any]
 ) -> Callable[[float, int], Run]:
   """One run as a compiled function of learning rate and seed.
 
-  There is one loss and gradient per step of the scan in either case; only
-  ``fast_forward`` differs.
+  There is one loss and gradient per step of the scan, whatever the optimizer.
   """
 
   def train(rate, params, batches):
     tx = optimizer(rate)
-    if is_predicting:
-      tx = optax.chain(predict_gradients(), tx)
 
     def step(carry, batch):
       params, opt_state = carry
       loss, grads = jax.value_and_grad(task.loss)(params, batch)
       updates, opt_state = tx.update(grads, opt_state, params)
-      params = optax.apply_updates(params, updates)
-      horizon = jnp.int32(0)
-      if is_predicting:
-        params, opt_state = fast_forward(tx, params, opt_state)
-        horizon = get_stats(opt_state).horizon
-      return (params, opt_state), (loss, horizon)
+      return (optax.apply_updates(params, updates), opt_state), loss
 
     carry = params, tx.init(params)
-    (params, opt_state), (losses, horizons) = jax.lax.scan(step, carry, batches)
+    (params, opt_state), losses = jax.lax.scan(step, carry, batches)
     predicted = jnp.int32(0)
-    if is_predicting:
+    if has_predictor(opt_state):
       predicted = get_stats(opt_state).predicted_steps
-    return losses, horizons, predicted, task.evaluate(params)
+    return losses, predicted, task.evaluate(params)
 
   def arguments(rate, seed):
     return jnp.float32(rate), task.init(seed), task.batches(seed, task.steps)
@@ -80,12 +69,9 @@ def compile_run(
   def run(rate, seed):
     inputs = jax.block_until_ready(arguments(rate, seed))
     started = time.perf_counter()
-    losses, horizons, predicted, final = jax.block_until_ready(
-      compiled(*inputs)
-    )
+    losses, predicted, final = jax.block_until_ready(compiled(*inputs))
     seconds = time.perf_counter() - started
-    losses, horizons = np.asarray(losses), np.asarray(horizons)
-    return Run(rate, losses, horizons, int(predicted), float(final), seconds)
+    return Run(rate, np.asarray(losses), int(predicted), float(final), seconds)
 
   return run
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_predict.core import interfaces
 from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import limits
@@ -39,17 +40,13 @@ def look_ahead(parts: Parts, state: PredictState, params: Any) -> Window:
 
 def predict_prepared(
   parts: Parts, state: PredictState, params: Any
-) -> tuple[Any, Window]:
+) -> interfaces.Forecast:
   """The forecast after a ``look_ahead`` here; nothing is checked twice."""
   window = state.window
   moved = begin_motion(parts, state, params)._replace(
     distance=window.distance, projection=window.projection
   )
-  gradients, _ = parts.forecaster.predict(state.gradient_history, moved)
-  return gradients, window._replace(
-    elapsed_steps=optax.safe_increment(window.elapsed_steps),
-    remaining_steps=jnp.maximum(window.remaining_steps - 1, 0),
-  )
+  return parts.forecaster.predict(state.gradient_history, moved)
 
 
 def predict_gradient(
@@ -108,7 +105,7 @@ def _forecast(parts, state, params):
   """The motion, the forecast there, and the error to expect of it."""
   moved = begin_motion(parts, state, params)
   moved = project_motion(parts, state, moved)
-  gradients, expected_error = parts.forecaster.predict(
+  gradients, expected_error, _ = parts.forecaster.predict(
     state.gradient_history, moved
   )
   if expected_error is None:

@@ -1,6 +1,7 @@
 """One window: the predicted steps between two true gradients."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -19,6 +20,8 @@ from optax_predict.engine.state import Window
 # Steps that one pass over the parameters takes, where nothing can stop them. With
 # more of them arithmetic, not memory, is what takes the time.
 STEPS_AT_ONCE = 4
+# By how much of its length a forecast may have changed since it was made.
+_STALE = 0.05
 
 BaseUpdate = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -78,25 +81,65 @@ def take_steps(
     ``(params, base_state, state)`` at its end.
   """
 
+  def step(gradients, carry):
+    params, base_state, window, way = carry
+    updates, base_state = base_update(gradients, base_state, params)
+    window = window._replace(
+      elapsed_steps=optax.safe_increment(window.elapsed_steps),
+      remaining_steps=jnp.maximum(window.remaining_steps - 1, 0),
+    )
+    length = reductions.norm(updates)
+    window = end_if_too_long(length, window)
+    return (
+      optax.apply_updates(params, updates),
+      base_state,
+      window,
+      way + length,
+    )
+
+  def predict(params, window):
+    # Tied to the carry, or XLA would widen a whole bfloat16 history once before
+    # the loop and keep it.
+    place, tied = lax.optimization_barrier((params, state))
+    tied = tied._replace(window=window)
+    return predicting.predict_prepared(parts, tied, place)
+
   def take(count):
+    """So many steps in one pass, each on a forecast of its own."""
+
     def body(carry):
       params, base_state, window = carry
-      # Tied to the carry, or XLA would widen a whole bfloat16 history once before
-      # the loop and keep it.
-      params, tied = lax.optimization_barrier((params, state))
       for _ in range(count):
-        gradients, window = predicting.predict_prepared(
-          parts, tied._replace(window=window), params
+        gradients = predict(params, window).gradients
+        params, base_state, window, _ = step(
+          gradients, (params, base_state, window, 0.0)
         )
-        updates, base_state = base_update(gradients, base_state, params)
-        (window,) = end_if_too_long(updates, [window])
-        params = optax.apply_updates(params, updates)
       return params, base_state, window
 
     return body
 
   def take_and_look(carry):
-    params, base_state, window = take(1)(carry)
+    """The steps that one forecast serves, and a look at the next."""
+    params, base_state, window = carry
+    forecast = predict(params, window)
+    if forecast.curvature is None:
+      params, base_state, window, _ = step(
+        forecast.gradients, (params, base_state, window, 0.0)
+      )
+    else:
+      largest = _STALE * reductions.norm(forecast.gradients)
+
+      def serves(carry):
+        *_, window, way = carry
+        return (window.remaining_steps > 0) & (
+          (way <= 0) | (forecast.curvature * way < largest)
+        )
+
+      params, base_state, window, _ = lax.while_loop(
+        serves,
+        functools.partial(step, forecast.gradients),
+        (params, base_state, window, jnp.zeros_like(largest)),
+      )
     return params, base_state, _look_ahead(parts, state, params, window)
 
   carry = params, base_state, state.window
@@ -127,20 +170,15 @@ def end_window(state: PredictState) -> PredictState:
   )
 
 
-def end_if_too_long(updates: Any, windows: list[Window]) -> list[Window]:
-  """Ends windows when the update was longer than a horizon allows."""
-  longest = [w.longest_update for w in windows]
-  if None in longest:
-    return windows
-  # Predictors that share an optimizer each saw a part of the update.
-  is_too_long = reductions.norm(updates) > jnp.linalg.norm(jnp.stack(longest))
-  return [
-    w._replace(
-      remaining_steps=jnp.where(is_too_long, 0, w.remaining_steps),
-      was_cut=jnp.where(is_too_long, 1, w.was_cut),
-    )
-    for w in windows
-  ]
+def end_if_too_long(length: jax.Array, window: Window) -> Window:
+  """Ends a window after an update that was longer than a horizon allows."""
+  if window.longest_update is None:
+    return window
+  is_too_long = length > window.longest_update
+  return window._replace(
+    remaining_steps=jnp.where(is_too_long, 0, window.remaining_steps),
+    was_cut=jnp.where(is_too_long, 1, window.was_cut),
+  )
 
 
 def is_open(state: PredictState) -> jax.Array:

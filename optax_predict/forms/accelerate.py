@@ -196,7 +196,7 @@ def _take_window(parts, base, gradients, state, params, extra_args):
     predictor,
   )
   predictor = window.mark_end(opens, params, predictor)
-  # The base's own updates, to the last bit, where nothing was predicted.
+  # The base's own updates, with no rounding of ours, where nothing was predicted.
   updates = jax.tree.map(
     lambda end, begin, u: jnp.where(
       has_moved, (end - begin).astype(u.dtype), u

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_predict.core import checks
+from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import predicting
 from optax_predict.engine import window
@@ -210,11 +211,9 @@ def _wrapped_steps(update, params, opt_state):
     params, tied = lax.optimization_barrier((params, held))
     updates, state = update(predict, params, _attach(live, tied))
     states = predictor_states.predict_states(state)
-    windows = window.end_if_too_long(updates, [s.window for s in states])
-    state = predictor_states.replace_states(
-      [s._replace(window=w) for s, w in zip(states, windows)], state
+    state = _detach(
+      predictor_states.replace_states(_end_if_too_long(updates, states), state)
     )
-    state = _detach(state)
     # Choosing between two states afterwards costs a pass over both.
     return optax.tree.where(
       _has_stepped(live, state),
@@ -228,6 +227,23 @@ def _wrapped_steps(update, params, opt_state):
     (params, _detach(opt_state)),
   )
   return params, _attach(live, held)
+
+
+def _end_if_too_long(updates, states):
+  """Predictors that share an optimizer each saw a part of the update."""
+  longest = [s.window.longest_update for s in states]
+  if None in longest:
+    return states
+  length = reductions.norm(updates)
+  whole = jnp.linalg.norm(jnp.stack(longest))
+  ended = [
+    window.end_if_too_long(length, s.window._replace(longest_update=whole))
+    for s in states
+  ]
+  return [
+    s._replace(window=w._replace(longest_update=own))
+    for s, w, own in zip(states, ended, longest)
+  ]
 
 
 # What a predicted step only reads stays outside the loop's carry: what is not

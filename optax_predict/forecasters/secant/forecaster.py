@@ -199,8 +199,9 @@ def secant(
       is_safe, combine, lambda: trees.zeros(history.last_gradient)
     )
     expected_error = model.expected_error(square, history)
+    curvature = model.largest_curvature(history)
     return interfaces.Forecast(
-      forecast, jnp.where(is_safe, expected_error, jnp.inf)
+      forecast, jnp.where(is_safe, expected_error, jnp.inf), curvature
     )
 
   def observe(gradients, history, motion, error):
