@@ -38,24 +38,34 @@ def _band(axes, x, curves, top: float, style: dict, label: str) -> None:
 
 
 def _panel(axes, found: dict, base: str, rates: dict[str, float]) -> int:
-  """One panel; returns how many tasks are in it."""
-  alone = [ratios.Column(base, label) for label in rates]
-  ours = [ratios.predicting(base, label) for label in rates]
-  curves = ratios.curves(
-    found, [*alone, *ours, ratios.search(_SEARCH)], _TAU, _GROUP
-  )
-  if not curves:
+  """One panel of the rates that were run; returns how many tasks are in it."""
+  members = ratios.members(found, _GROUP).values()
+
+  def run(method):
+    columns = [ratios.Column(method, label) for label in rates]
+    return [
+      c for c in columns if any(ratios.counts(t, c, _TAU) for t in members)
+    ]
+
+  alone, ours = run(base), run(f"{base}+accelerate")
+  search = [ratios.search(_SEARCH)]
+  curves = ratios.curves(found, [*alone, *ours, *search], _TAU, _GROUP)
+  if not curves or not ours:
     return 0
-  x, n = list(rates.values()), len(rates)
-  budgets = [t["budget"] for t in ratios.members(found, _GROUP).values()]
-  top = 1.25 * max(budgets)
-  level = curves[-1:] * 2
+  top = 1.25 * max(task["budget"] for task in members)
+  ends = [rates[ours[0].label], rates[ours[-1].label]]
   black = {"color": "black", "ls": "-."}
-  _band(axes, [x[0], x[-1]], level, top, black, "L-BFGS-B")
+  _band(axes, ends, curves[-1:] * 2, top, black, "L-BFGS-B")
   grey = {"color": "C7", "ls": "--", "marker": "o", "ms": 3}
-  _band(axes, x, curves[:n], top, grey, "alone")
   bold = {"color": "C3", "lw": 2.5, "marker": "o", "ms": 4}
-  _band(axes, x, curves[n : 2 * n], top, bold, "with prediction")
+  split = len(alone)
+  for columns, part, style, label in (
+    (alone, curves[:split], grey, "alone"),
+    (ours, curves[split:-1], bold, "with prediction"),
+  ):
+    if columns:
+      x = [rates[column.label] for column in columns]
+      _band(axes, x, part, top, style, label)
   ticks = [10, 30, 100, 300]
   axes.set(xscale="log", yscale="log", ylim=(5, 1.12 * top))
   axes.set_yticks([*ticks, top], [*map(str, ticks), "miss"])
@@ -74,7 +84,9 @@ def draw(found: dict, file: pathlib.Path) -> None:
     tasks = _panel(one, found, base, rates)
     one.set(title=f"{title} ({tasks} tasks)", xlabel=name)
   axes[0].set_ylabel(f"true gradients to {_TAU:g} of the gap")
-  handles, labels = axes[0].get_legend_handles_labels()
+  handles, labels = max(
+    (one.get_legend_handles_labels() for one in axes), key=lambda x: len(x[0])
+  )
   if handles:
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
   figure.savefig(file, dpi=110)

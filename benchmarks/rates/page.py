@@ -58,24 +58,25 @@ def _short(found: dict, group: str) -> str:
 
 
 def _short_untuned(found: dict, tau: float, group: str) -> str:
-  compared = [
-    ratios.compare(
+  compared = {
+    x: ratios.compare(
       found, ratios.predicting("adam", x), ratios.tuned("adam"), tau, group
     )
     for x in _UNTUNED
-  ]
-  if not any(compared):
+  }
+  compared = {label: found for label, found in compared.items() if found}
+  if not compared:
     return ""
   return (
-    f"- **Adam at {_listed(_UNTUNED)}**, to {report.accuracy(tau)}:"
-    f" {_listed(map(_ratio, compared))} times as many true gradients as tuned"
-    " Adam (medians over tasks)."
+    f"- **Adam at {_listed(compared)}**, to {report.accuracy(tau)}:"
+    f" {_listed(map(_ratio, compared.values()))} times as many true gradients as"
+    " tuned Adam (medians over tasks)."
   )
 
 
 def _short_flat(found: dict, tau: float, group: str) -> str:
-  pooled = [
-    [
+  pooled = {
+    label: [
       c
       for base in opponents.BASES
       for c in ratios.compare(
@@ -87,14 +88,15 @@ def _short_flat(found: dict, tau: float, group: str) -> str:
       )
     ]
     for label in _BELOW
-  ]
-  if not any(pooled):
+  }
+  pooled = {label: found for label, found in pooled.items() if found}
+  if not pooled:
     return ""
   return (
-    f"- **SGD, momentum and Adam at {_listed(_BELOW)} of the base's best"
-    f" rate**, to {report.accuracy(tau)}: {_listed(map(_ratio, pooled))} times"
-    " as many as at that rate, all with prediction (medians over pairs of a"
-    " task and an optimizer)."
+    f"- **SGD, momentum and Adam at {_listed(pooled)} of the base's best"
+    f" rate**, to {report.accuracy(tau)}:"
+    f" {_listed(map(_ratio, pooled.values()))} times as many as at that rate,"
+    " all with prediction (medians over pairs of a task and an optimizer)."
   )
 
 

@@ -300,6 +300,7 @@ def test_the_page_shows_what_its_json_holds():
   assert "| adam, 1e-3 |  | **1.73** (2; +1, -1; 1.57) |" in text
   assert "**1.73** (2; +1, -1; 1.57) with adam at 1e-3" in text
   assert "Adam with prediction at 1e-3 3 of 5" in text
+  assert "**Adam at 1e-3**, to 1e-3: 0.42 times" in text
   assert "was of 13 runs in the median" in text
   assert "abacus" in text
   assert "went below" not in text
@@ -309,18 +310,36 @@ def test_the_page_shows_what_its_json_holds():
   assert "nan" not in text.lower()
 
 
-def test_the_figure_is_drawn_with_and_without_data(tmp_path):
+def test_the_figure_shows_what_was_run(tmp_path, monkeypatch):
+  drawn, close = [], figure.plt.close
+  monkeypatch.setattr(figure.plt, "close", drawn.append)
   everything = {LBFGS: [9] * 3}
   for base in opponents.BASES:
     for i, label in enumerate(plan.labels_of(base)):
       everything[base, label] = [60 + i] * 3
       everything[f"{base}+accelerate", label] = [20 + i, None, None]
-  figure.draw(found_of(everything, everything), tmp_path / "full.png")
-  figure.draw(FOUND, tmp_path / "empty.png")
-  full, empty = (
-    (tmp_path / f"{name}.png").stat().st_size for name in ("full", "empty")
-  )
-  assert full > empty > 5_000
+  for found in (
+    found_of(everything, everything),
+    FOUND,
+    found_of({TUNED: [3]}),
+  ):
+    figure.draw(found, tmp_path / "rates.png")
+  assert (tmp_path / "rates.png").stat().st_size > 5_000
+  lines = [[one.get_lines() for one in each.axes] for each in drawn]
+  assert [[len(x) for x in each] for each in lines] == [
+    [3, 3, 3, 3],
+    [0, 0, 0, 2],
+    [0, 0, 0, 0],
+  ]
+  # L-BFGS-B's level, the base alone, and prediction: misses at the top.
+  level, alone, ours = (line.get_ydata() for line in lines[0][0])
+  assert list(level) == [9, 9]
+  assert list(alone) == [60 + i for i in range(len(plan.SHARES))]
+  assert set(ours) == {125.0}
+  assert list(lines[1][3][1].get_xdata()) == [1e-3]
+  assert list(lines[1][3][1].get_ydata()) == [40]
+  for each in drawn:
+    close(each)
 
 
 def test_quotes_are_the_pages_numbers():
