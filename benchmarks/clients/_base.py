@@ -29,7 +29,8 @@ class Client(NamedTuple):
     rule: the example's optimizer and rate, for a table.
     optimizer: makes that optimizer.
     run: the loop with any optimizer, at the documented or a small size:
-      ``run(tx, is_small=False)``.
+      ``run(tx, is_small=False, steps=None)``, where ``steps`` ends it early.
+      A noisy one takes ``seed`` too.
     passes_params: whether the loop gives parameters to ``update``.
     is_noisy: whether every gradient is of another minibatch.
   """

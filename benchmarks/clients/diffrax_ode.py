@@ -58,7 +58,9 @@ def _series(times, count, key):
   return jax.jit(jax.vmap(one))(starts)
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """The losses are those of the last part; `update` sees no parameters."""
   data_key, model_key = jax.random.split(jax.random.key(5678))
   count, length, width, end, strategy = (
@@ -85,10 +87,12 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
     model = equinox.apply_updates(model, updates)
     return loss, model, opt_state
 
-  for steps, share in strategy:
+  for part_steps, share in strategy:
     opt_state = optimizer.init(equinox.filter(model, equinox.is_inexact_array))
     part, losses = int(share * length), []
-    for _ in range(steps):
+    if share == 1.0:
+      part_steps = steps or part_steps
+    for _ in range(part_steps):
       loss, model, opt_state = make_step(
         times[:part], series[:, :part], model, opt_state
       )

@@ -11,7 +11,9 @@ from benchmarks.clients import _base
 _STEPS, _SMALL_STEPS = 1000, 400
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """A sine from sixty-four points; the model holds its activation, a function."""
   x = jnp.linspace(-1.0, 1.0, 64)[:, None]
   y = jnp.sin(3.0 * x)
@@ -34,7 +36,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
 
   opt_state = optimizer.init(equinox.filter(model, equinox.is_array))
   losses = []
-  for _ in range(_SMALL_STEPS if is_small else _STEPS):
+  for _ in range(steps or (_SMALL_STEPS if is_small else _STEPS)):
     loss, model, opt_state = make_step(model, opt_state)
     losses.append(loss)
   return _base.Run(np.asarray(losses), opt_state)

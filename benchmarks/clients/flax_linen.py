@@ -12,7 +12,9 @@ from benchmarks.clients import _base
 _STEPS, _SMALL_STEPS = 101, 61
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """Twenty samples of ten numbers, five results with noise."""
   keys = jax.random.split(jax.random.key(0), 4)
   weights = jax.random.normal(keys[0], (10, 5))
@@ -33,7 +35,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
     return state.apply_gradients(grads=grads), loss
 
   losses = []
-  for _ in range(_SMALL_STEPS if is_small else _STEPS):
+  for _ in range(steps or (_SMALL_STEPS if is_small else _STEPS)):
     state, loss = train_step(state)
     losses.append(loss)
   return _base.Run(np.asarray(losses), state.opt_state)

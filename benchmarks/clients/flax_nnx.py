@@ -26,6 +26,7 @@ class _MLP(nnx.Module):
 def run(
   optimizer,
   is_small: bool = False,
+  steps: int | None = None,
   batch_size: int | None = None,
   seed: int = 0,
 ) -> _base.Run:
@@ -56,7 +57,8 @@ def run(
 
   train_step = nnx.cached_partial(train_step, model, optimizer)
   losses = [
-    train_step(*batch()) for _ in range(_SMALL_STEPS if is_small else _STEPS)
+    train_step(*batch())
+    for _ in range(steps or (_SMALL_STEPS if is_small else _STEPS))
   ]
   return _base.Run(np.asarray(losses), _pure(optimizer.opt_state))
 

@@ -12,7 +12,9 @@ _POINTS, _SMALL_POINTS = 100, 30
 _STEPS, _SMALL_STEPS = 500, 250
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """Fits lengthscale, variance and noise of an exact Gaussian process."""
   with jax.enable_x64(True):
     key, noise_key = jax.random.split(jax.random.key(123))
@@ -28,7 +30,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
       objective=lambda p, d: -gpjax.objectives.conjugate_mll(p, d),
       train_data=gpjax.Dataset(X=x, y=y),
       optim=optimizer,
-      num_iters=_SMALL_STEPS if is_small else _STEPS,
+      num_iters=steps or (_SMALL_STEPS if is_small else _STEPS),
       verbose=False,
     )
     return _base.Run(np.asarray(losses))

@@ -29,7 +29,9 @@ def _network(key, layers):
   )
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """All points in every gradient: jinns makes no minibatches unless asked."""
   network_key, data_key = jax.random.split(jax.random.PRNGKey(2))
   layers = _SMALL_LAYERS if is_small else _LAYERS
@@ -61,7 +63,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
     params=params,
   )
   result = jinns.solve(
-    n_iter=_SMALL_STEPS if is_small else _STEPS,
+    n_iter=steps or (_SMALL_STEPS if is_small else _STEPS),
     init_params=params,
     data=data,
     loss=loss,

@@ -23,7 +23,9 @@ def _model(x, y):
   numpyro.sample("obs", dist.Normal(intercept + x @ slopes, scale), obs=y)
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """Fifty rows and two correlated columns, standardised, as in the tutorial."""
   rng = np.random.default_rng(0)
   x = rng.standard_normal((50, 2)) @ np.array([[1.0, -0.7], [0.0, 0.7]])
@@ -32,7 +34,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
   svi = SVI(_model, autoguide.AutoDelta(_model), optimizer, Trace_ELBO())
   result = svi.run(
     jax.random.key(0),
-    _SMALL_STEPS if is_small else _STEPS,
+    steps or (_SMALL_STEPS if is_small else _STEPS),
     x,
     y,
     progress_bar=False,

@@ -16,7 +16,9 @@ def _rosenbrock(y, args):
   return jnp.sum(100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2)
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """Minimises for a fixed number of steps; the solver reports every loss."""
   losses = []
 
@@ -29,7 +31,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
     _rosenbrock,
     solver,
     jnp.array([-1.2, 1.0]),
-    max_steps=_SMALL_STEPS if is_small else _STEPS,
+    max_steps=steps or (_SMALL_STEPS if is_small else _STEPS),
     throw=False,
   )
   jax.effects_barrier()

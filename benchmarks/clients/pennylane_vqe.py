@@ -38,7 +38,9 @@ def _energy(is_small):
   return circuit, len(singles) + len(doubles)
 
 
-def run(optimizer, is_small: bool = False) -> _base.Run:
+def run(
+  optimizer, is_small: bool = False, steps: int | None = None
+) -> _base.Run:
   """Nothing is compiled but the energy, and `update` sees no parameters."""
   with jax.enable_x64(True):
     circuit, count = _energy(is_small)
@@ -46,7 +48,7 @@ def run(optimizer, is_small: bool = False) -> _base.Run:
     angles = jnp.zeros(count)
     opt_state = optimizer.init(angles)
     losses = []
-    for _ in range(_STEPS):
+    for _ in range(steps or _STEPS):
       energy, gradient = value_and_grad(angles)
       updates, opt_state = optimizer.update(gradient, opt_state)
       angles = optax.apply_updates(angles, updates)

@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("diffrax", reason=comparing.REASON)
 
-from benchmarks.clients import diffrax_ode  # noqa: E402
+from benchmarks.clients import diffrax_ode
 
 
 def test_neural_ode():

@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("equinox", reason=comparing.REASON)
 
-from benchmarks.clients import equinox_mlp  # noqa: E402
+from benchmarks.clients import equinox_mlp
 
 
 def test_training_step():

@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("flowjax", reason=comparing.REASON)
 
-from benchmarks.clients import flowjax_fit  # noqa: E402
+from benchmarks.clients import flowjax_fit
 
 
 def test_fit_to_data():

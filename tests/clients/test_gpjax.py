@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("gpjax", reason=comparing.REASON)
 
-from benchmarks.clients import gpjax_fit  # noqa: E402
+from benchmarks.clients import gpjax_fit
 
 
 def test_fit():

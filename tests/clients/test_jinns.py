@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("jinns", reason=comparing.REASON)
 
-from benchmarks.clients import jinns_solve  # noqa: E402
+from benchmarks.clients import jinns_solve
 
 # Of jinns 1.10 with equinox 0.13.
 pytestmark = pytest.mark.filterwarnings(

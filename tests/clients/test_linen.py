@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("flax", reason=comparing.REASON)
 
-from benchmarks.clients import flax_linen  # noqa: E402
+from benchmarks.clients import flax_linen
 
 
 def test_train_state():

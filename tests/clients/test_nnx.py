@@ -5,9 +5,9 @@ from tests.clients import comparing
 
 pytest.importorskip("flax", reason=comparing.REASON)
 
-from benchmarks.clients import _base  # noqa: E402
-from benchmarks.clients import flax_nnx  # noqa: E402
-import optax_predict  # noqa: E402
+from benchmarks.clients import _base
+from benchmarks.clients import flax_nnx
+import optax_predict
 
 
 def test_optimizer():

@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("numpyro", reason=comparing.REASON)
 
-from benchmarks.clients import numpyro_svi  # noqa: E402
+from benchmarks.clients import numpyro_svi
 
 
 def test_svi():

@@ -4,7 +4,7 @@ from tests.clients import comparing
 
 pytest.importorskip("optimistix", reason=comparing.REASON)
 
-from benchmarks.clients import optimistix_minimiser  # noqa: E402
+from benchmarks.clients import optimistix_minimiser
 
 
 def test_minimiser():

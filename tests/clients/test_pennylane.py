@@ -6,8 +6,8 @@ from tests.clients import comparing
 
 pytest.importorskip("pennylane", reason=comparing.REASON)
 
-from benchmarks.clients import _base  # noqa: E402
-from benchmarks.clients import pennylane_vqe  # noqa: E402
+from benchmarks.clients import _base
+from benchmarks.clients import pennylane_vqe
 
 # Of pennylane 0.45 with jax 0.10.
 pytestmark = pytest.mark.filterwarnings(
