@@ -10,13 +10,13 @@ import optax
 from benchmarks.clients import _base
 
 # One batch of the example's, always the same.
-_SERIES, _SMALL_SERIES = 32, 32
+_SERIES, _SMALL_SERIES = 32, 8
 _WIDTH, _SMALL_WIDTH = 64, 16
-_TIMES, _SMALL_TIMES = 100, 20
+_TIMES, _SMALL_TIMES = 100, 10
 # The example trains on the first tenth, then on all of every series.
 _STRATEGY = ((500, 0.1), (500, 1.0))
-_SMALL_STRATEGY = ((100, 1.0),)
-_END, _SMALL_END = 10.0, 4.0
+_SMALL_STRATEGY = ((60, 1.0),)
+_END, _SMALL_END = 10.0, 2.0
 
 
 class _NeuralODE(equinox.Module):
