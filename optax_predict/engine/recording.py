@@ -93,26 +93,28 @@ def _record(parts, gradients, moved, value, state):
   excess = limits.measure_excess(horizon, size, error, state)
   is_wrong = error.relative_error > parts.max_error
   planned = jnp.maximum(steps, 0)
+  window = state.window._replace(
+    planned_steps=planned,
+    remaining_steps=planned,
+    elapsed_steps=jnp.ones([], jnp.int32),
+    reach=limits.set_reach(horizon, moved.distance, state),
+  )
+  retreat = limits.judge_window(is_wrong, moved.params, state.retreat)
   return state._replace(
     rest_steps=jnp.maximum(-steps, 0),
+    history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
+    horizon_state=horizon_state,
+    window=window,
+    retreat=retreat,
+    statistics=scoring.update_statistics(error, state.statistics),
     gradient_history=forecaster.observe(
       after(gradients), history, located, miss
     ),
-    history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
     anchor=Anchor(
       params=after(moved.params) if parts.keeps_anchor else None,
       gradient_norm=size / (1 + excess),
       excess=excess,
     ),
-    horizon_state=horizon_state,
-    window=state.window._replace(
-      planned_steps=planned,
-      remaining_steps=planned,
-      elapsed_steps=jnp.ones([], jnp.int32),
-      reach=limits.set_reach(horizon, moved.distance, state),
-    ),
-    retreat=limits.judge_window(is_wrong, moved.params, state.retreat),
-    statistics=scoring.update_statistics(error, state.statistics),
   )
 
 

@@ -93,28 +93,28 @@ class PredictState(NamedTuple):
     true_gradient_count: true gradients seen, ``int32[]``.
     rest_steps: true gradients that are still to be let through unseen,
       ``int32[]``.
+    history_size: true gradients in the history, ``int32[]``.
+    statistics: of the forecasts.
+    window: predicted steps since the last true gradient.
+    retreat: where to go back to; ``None`` when the horizon takes no window back.
+    horizon_state: the horizon's.
+    anchor: the last true gradient in the history.
     gradient_history: the forecaster's.
-    history_size: true gradients in it, ``int32[]``.
-    anchor: the last of them.
     accumulated_correction: like the parameters, or ``None`` when the weight of
       the correction is 0.
-    horizon_state: the horizon's.
-    window: predicted steps since then.
-    retreat: where to go back to; ``None`` when the horizon takes no window back.
-    statistics: of the forecasts.
   """
 
   step_count: jax.Array
   true_gradient_count: jax.Array
   rest_steps: jax.Array
-  gradient_history: Any
   history_size: jax.Array
-  anchor: Anchor
-  accumulated_correction: Any
-  horizon_state: Any
+  statistics: ForecastStatistics
   window: Window
   retreat: Retreat | None
-  statistics: ForecastStatistics
+  horizon_state: Any
+  anchor: Anchor
+  gradient_history: Any
+  accumulated_correction: Any
 
 
 class AccelerateState(NamedTuple):
