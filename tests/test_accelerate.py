@@ -536,16 +536,26 @@ def test_leaves_that_are_no_arrays_are_named(leaf):
   wanted = r"\['activation'\].*eqx.filter"
   with pytest.raises(TypeError, match=wanted):
     tx.init(params)
-  state = tx.init({"w": jnp.ones(3), "activation": None})
-  gradients = {"w": jnp.ones(3), "activation": None}
-  with pytest.raises(TypeError, match=wanted):
-    tx.update(gradients, state, params)
   chain = optax.chain(optax_predict.predict_gradients(), optax.adam(RATE))
   state = chain.init({"w": jnp.ones(3), "activation": None})
   with pytest.raises(TypeError, match=wanted):
     optax_predict.fast_forward(chain, params, state)
   with pytest.raises(TypeError, match=wanted):
     optax_predict.check_chain(chain, params)
+
+
+@pytest.mark.parametrize("leaf", [jax.nn.relu, "relu", Module()])
+def test_a_whole_module_may_be_handed_over_with_its_gradients(leaf):
+  """As Equinox's examples do, where the gradient of a function is None."""
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  trained = {"w": jnp.ones(3), "activation": None}
+  state, params = tx.init(trained), trained | {"activation": leaf}
+  for _ in range(3):
+    gradients = {"w": jnp.ones(3), "activation": None}
+    updates, state = tx.update(gradients, state, params)
+    assert updates["activation"] is None
+    params = params | {"w": params["w"] + updates["w"]}
+  assert float(params["w"][0]) < 1 - 3 * RATE
 
 
 def test_states_and_trees_of_something_else_are_refused():

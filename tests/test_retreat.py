@@ -7,7 +7,6 @@ import optax
 import pytest
 
 import optax_predict
-from optax_predict.forms import retreat
 from tests import helpers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -269,13 +268,11 @@ def test_behind_flatten_which_shows_one_vector(flat):
       np.testing.assert_array_equal(got, p - 0.125 * moved)
 
 
-def test_not_where_a_vector_is_of_another_length():
-  """What a transformation of the caller's shows is not ours to interpret."""
+def test_parameters_of_another_length_are_refused():
   tx = optimizer()
   params = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
-  state = tx.init(jnp.zeros(4))
-  assert not retreat.is_possible(params, state)
-  assert retreat.is_possible(params, tx.init(jnp.zeros(5)))
+  with pytest.raises(ValueError, match="leaf"):
+    optax_predict.fast_forward(tx, params, tx.init(jnp.zeros(4)))
 
 
 def test_not_in_the_form_of_one_step_per_call():

@@ -113,7 +113,7 @@ def test_accelerated_optimizer_answers_as_documented(case):
       accelerated_run(case)
     return
   params, steps = accelerated_run(case)
-  assert steps > CALLS
+  assert steps > CALLS or case.outcome == wrapper_cases.WRONG
   alone_case = wrapper_cases.Case(
     case.name,
     lambda _: case.build(lambda base: base),

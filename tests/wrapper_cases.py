@@ -277,9 +277,6 @@ CASES = (
   Case(
     "`chain(predict, contrib.sam(base, adversary))`",
     lambda p: optax.chain(p(), contrib.sam(base(), adversary())),
-    fast_forward=ERROR,
-    message="unexpected keyword argument",
-    note="`sam` accepts no further arguments: per step only.",
   ),
   Case(
     "`contrib.split_real_and_imaginary(chain(predict, base))`",

@@ -17,36 +17,32 @@ from optax_predict.engine.state import PredictState
 from optax_predict.engine.state import Window
 
 
-def look_ahead(parts: Parts, state: PredictState, params: Any) -> Window:
-  """Ends the window if the next step's forecast is expected to be poor.
+def look_ahead(
+  parts: Parts, state: PredictState, params: Any
+) -> tuple[Window, interfaces.Forecast]:
+  """The next step's forecast; ends the window if it is expected to be poor.
 
-  Or may not be finite. What the forecaster has found out is kept for that step.
+  Or may not be finite.
   """
   window = state.window
-  moved, _, expected_error = _forecast(parts, state, params)
-  is_finite = jnp.isfinite(expected_error)
+  moved, forecast = _forecast(parts, state, params)
+  is_finite = jnp.isfinite(forecast.expected_error)
   ends = ~is_finite | limits.is_too_far(
-    parts.horizon, moved.distance, expected_error, state
+    parts.horizon, moved.distance, forecast.expected_error, state
   )
   distance, longest_update = _lengths(parts, moved, window)
   return window._replace(
     longest_update=longest_update,
     distance=distance,
-    projection=moved.projection,
     remaining_steps=jnp.where(ends, 0, window.remaining_steps),
     was_cut=jnp.where(is_finite, window.was_cut, 1),
-  )
+  ), forecast
 
 
-def predict_prepared(
-  parts: Parts, state: PredictState, params: Any
-) -> interfaces.Forecast:
-  """The forecast after a ``look_ahead`` here; nothing is checked twice."""
-  window = state.window
-  moved = begin_motion(parts, state, params)._replace(
-    distance=window.distance, projection=window.projection
-  )
-  return parts.forecaster.predict(state.gradient_history, moved)
+def forecast_unseen(parts: Parts, state: PredictState, params: Any) -> Any:
+  """The next step's forecast where no look at it can end a window."""
+  moved = begin_motion(parts, state, params)
+  return parts.forecaster.predict(state.gradient_history, moved).gradients
 
 
 def predict_gradient(
@@ -62,7 +58,8 @@ def predict_gradient(
   finite or expected to be poor is then not counted as a step, and none is scaled.
   """
   window, horizon = state.window, parts.horizon
-  moved, gradients, expected_error = _forecast(parts, state, params)
+  moved, forecast = _forecast(parts, state, params)
+  gradients, expected_error, _ = forecast
   is_finite = jnp.isfinite(expected_error)
   is_unsure = limits.is_too_far(horizon, moved.distance, expected_error, state)
   norm = state.anchor.gradient_norm
@@ -94,7 +91,6 @@ def predict_gradient(
       was_cut=(is_too_long | ~is_finite).astype(jnp.int32),
       longest_update=longest_update,
       distance=distance,
-      projection=moved.projection,
     ),
     retreat=retreat,
   )
@@ -102,17 +98,17 @@ def predict_gradient(
 
 
 def _forecast(parts, state, params):
-  """The motion, the forecast there, and the error to expect of it."""
+  """The motion, and the forecast there with the error to expect of it."""
   moved = begin_motion(parts, state, params)
   moved = project_motion(parts, state, moved)
-  gradients, expected_error, _ = parts.forecaster.predict(
-    state.gradient_history, moved
-  )
-  if expected_error is None:
+  forecast = parts.forecaster.predict(state.gradient_history, moved)
+  if forecast.expected_error is None:
     # Without an estimate: whether it is finite.
-    is_finite = jnp.isfinite(reductions.norm(gradients))
-    expected_error = jnp.where(is_finite, 0, jnp.inf)
-  return moved, gradients, expected_error
+    is_finite = jnp.isfinite(reductions.norm(forecast.gradients))
+    forecast = forecast._replace(
+      expected_error=jnp.where(is_finite, 0, jnp.inf)
+    )
+  return moved, forecast
 
 
 def _lengths(parts, moved, window):

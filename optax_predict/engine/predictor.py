@@ -147,7 +147,6 @@ def init_state(parts: Parts, params: Any) -> PredictState:
       reach=real() if parts.is_bounded else None,
       longest_update=real() if parts.has_limits else None,
       distance=real() if parts.keeps_anchor else None,
-      projection=_empty_projection(parts.forecaster, history, params),
     ),
     retreat=Retreat(trees.zeros(params), real(), count())
     if parts.may_retreat
@@ -164,12 +163,3 @@ def check_state(parts: Parts, state: Any, params: Any) -> None:
     checks.check_like("params", params, state.anchor.params)
   made = jax.eval_shape(functools.partial(init_state, parts), params)
   checks.check_state(state, made)
-
-
-def _empty_projection(forecaster, history, params):
-  if forecaster.project is None:
-    return None
-  still = trees.zeros(params)
-  moved = interfaces.Motion(jnp.zeros([], jnp.int32), still, still)
-  _, shapes = jax.eval_shape(forecaster.project, history, moved)
-  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

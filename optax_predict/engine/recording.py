@@ -53,6 +53,9 @@ def record_gradient(
     step_count=step_count,
     true_gradient_count=state.true_gradient_count + has_grown,
     window=state.window._replace(
+      # Not in the branches: of two equal results XLA makes one, and then copies the
+      # history.
+      remaining_steps=state.window.planned_steps,
       was_cut=jnp.zeros([], jnp.int32),
       distance=trees.zeros(state.window.distance),
     ),
@@ -92,10 +95,8 @@ def _record(parts, gradients, moved, value, state):
   steps, horizon_state = horizon.update(error, state.horizon_state)
   excess = limits.measure_excess(horizon, size, error, state)
   is_wrong = error.relative_error > parts.max_error
-  planned = jnp.maximum(steps, 0)
   window = state.window._replace(
-    planned_steps=planned,
-    remaining_steps=planned,
+    planned_steps=jnp.maximum(steps, 0),
     elapsed_steps=jnp.ones([], jnp.int32),
     reach=limits.set_reach(horizon, moved.distance, state),
   )
@@ -126,7 +127,6 @@ def _leave_out(norm, params, state):
     anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
     window=window._replace(
       planned_steps=jnp.zeros([], jnp.int32),
-      remaining_steps=jnp.zeros([], jnp.int32),
       elapsed_steps=optax.safe_increment(window.elapsed_steps),
     ),
     retreat=limits.judge_window(~jnp.isfinite(norm), params, state.retreat),

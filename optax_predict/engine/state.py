@@ -38,8 +38,6 @@ class Window(NamedTuple):
       step on; ``None`` when the horizon sets no limit.
     distance: between anchor and parameters at its last step, a real scalar;
       ``None`` with the anchor's parameters.
-    projection: what the forecaster made of that displacement, where the next
-      step was looked at ahead; ``None`` for forecasters without.
   """
 
   planned_steps: jax.Array
@@ -49,7 +47,6 @@ class Window(NamedTuple):
   reach: Any
   longest_update: Any
   distance: Any
-  projection: Any
 
 
 class Retreat(NamedTuple):

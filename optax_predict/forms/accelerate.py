@@ -144,6 +144,7 @@ def accelerate(
         " Call update(gradients, state, params), or build it with"
         " accelerate(base, keep_params=True) where the loop is not yours."
       )
+    params = _select_trained(updates, params)
     checks.check_params(params)
     check_state(parts, state.predictor, params)
     checks.check_gradients(updates)
@@ -161,11 +162,11 @@ def accelerate(
 
 def _take_window(parts, base, gradients, state, params, extra_args):
   """The base's step from a true gradient, and all predicted steps after it."""
-  opened, start = state.base_optimizer_state, params
+  before, start = state.base_optimizer_state, params
   gradients, predictor = recording.receive_gradient(
     parts, gradients, state.predictor, params, value=extra_args.get("value")
   )
-  updates, stepped = base.update(gradients, opened, params, **extra_args)
+  updates, stepped = base.update(gradients, before, params, **extra_args)
   params, base_state = optax.apply_updates(params, updates), stepped
   has_moved = jnp.zeros([], bool)
   if predictor.retreat is not None:
@@ -173,29 +174,25 @@ def _take_window(parts, base, gradients, state, params, extra_args):
     params = trees.where(has_moved, predictor.retreat.start_params, params)
     base_state = optax.tree.where(has_moved, state.start_base_state, base_state)
     predictor = limits.end_retreat(predictor)
-  predictor = window.open_window(parts, predictor, params)
-  opens = window.is_open(predictor)
-  has_moved |= opens
-  start_base_state = state.start_base_state
-  if predictor.retreat is not None:
-    start_base_state = optax.tree.where(opens, base_state, start_base_state)
-  predictor = window.mark_start(opens, params, predictor)
 
   # Schedules are held where they were at the true gradient.
   def base_update(forecast, base_state, params):
     updates, base_state = base.update(
       trees.cast_like(forecast, gradients), base_state, params, **extra_args
     )
-    return updates, schedules.hold_schedules(base_state, opened)
+    return updates, schedules.hold_schedules(base_state, before)
 
-  params, base_state, predictor = window.take_steps(
+  params, end_state, predictor, opened = window.run_window(
     parts,
     base_update,
     params,
-    schedules.hold_schedules(base_state, opened),
+    schedules.hold_schedules(base_state, before),
     predictor,
   )
-  predictor = window.mark_end(opens, params, predictor)
+  has_moved |= opened
+  start_base_state = state.start_base_state
+  if predictor.retreat is not None:
+    start_base_state = optax.tree.where(opened, base_state, start_base_state)
   # The base's own updates, with no rounding of ours, where nothing was predicted.
   updates = jax.tree.map(
     lambda end, begin, u: jnp.where(
@@ -210,7 +207,7 @@ def _take_window(parts, base, gradients, state, params, extra_args):
     kept = optax.apply_updates(start, updates)
   return updates, AccelerateState(
     predictor=predictor,
-    base_optimizer_state=schedules.hold_schedules(base_state, stepped),
+    base_optimizer_state=schedules.hold_schedules(end_state, stepped),
     start_base_state=start_base_state,
     params=kept,
   )
@@ -236,6 +233,21 @@ def _check_base(base_state):
       " step: predicted gradients save nothing. Use optax.adam, optax.sgd, or"
       " another optimizer without, or optax.lbfgs(linesearch=None)."
     )
+
+
+def _select_trained(gradients, params):
+  """Without the leaves that have no gradient: an Equinox module holds functions."""
+  if gradients is None:
+    return params
+  try:
+    return jax.tree.map(
+      lambda g, p: None if g is None else p,
+      gradients,
+      params,
+      is_leaf=lambda x: x is None,
+    )
+  except ValueError:
+    return params  # They do not belong together; what differs is named later.
 
 
 def _copy(tree):

@@ -11,12 +11,13 @@ import optax
 from optax_predict.core import checks
 from optax_predict.core import reductions
 from optax_predict.core import trees
+from optax_predict.engine import limits
 from optax_predict.engine import predicting
 from optax_predict.engine import window
 from optax_predict.engine.parts import Parts
 from optax_predict.forms import check_chain
+from optax_predict.forms import flat_view
 from optax_predict.forms import predictor_states
-from optax_predict.forms import retreat
 from optax_predict.forms import schedules
 from optax_predict.forms import visit
 
@@ -106,52 +107,19 @@ def _fast_forward(tx, hold_schedules, params, opt_state, extra_args):
   predictor_states.check_made_by(tx, placeholder, params, opt_state, extra_args)
   if not _may_pass_on(opt_state):
     check_chain.refuse_leaks(tx, placeholder, params, opt_state, extra_args)
-  may_retreat = retreat.is_possible(params, opt_state)
-  if may_retreat:
-    params, opt_state = retreat.take_back(params, opt_state)
   update = functools.partial(
     _update, tx, hold_schedules, placeholder, extra_args
   )
-  begin, take_steps = _steps_of(update, params, opt_state)
-  opt_state = begin(params, opt_state)
-  opens = ~predictor_states.should_compute_full(opt_state)
-
-  def mark(how, params, opt_state):
-    def mark_one(state):
-      seen, _ = retreat.see(params, state.retreat.start_params)
-      return how(opens, seen, state)
-
-    if not may_retreat:
-      return opt_state
-    return predictor_states.map_states(mark_one, opt_state)
-
-  opt_state = mark(window.mark_start, params, opt_state)
-  params, opt_state = take_steps(params, opt_state)
-  # Predictors that share an optimizer all see the next true gradient.
-  opt_state = predictor_states.map_states(window.end_window, opt_state)
-  return params, mark(window.mark_end, params, opt_state)
+  parts = _find_parts(update, params, opt_state)
+  if parts is None:
+    params, opt_state = _take_wrapped_steps(update, params, opt_state)
+    # Predictors that share an optimizer all see the next true gradient.
+    return params, predictor_states.map_states(window.end_window, opt_state)
+  return _run_window(parts, update, params, opt_state)
 
 
 # Called outside of jit, it is compiled once for an optimizer, not at every call.
 _fast_forward_compiled = jax.jit(_fast_forward, static_argnums=(0, 1))
-
-
-def _steps_of(update, params, opt_state):
-  """How windows are begun, and their steps taken, by this optimizer."""
-  if predictor_states.is_plain_chain(opt_state):
-    found: list[Parts] = []
-
-    def note(parts, updates, state, params):
-      del params
-      found.append(parts)
-      return updates, state
-
-    jax.eval_shape(functools.partial(update, note), params, opt_state)
-    if len(found) == 1:
-      return _plain_steps(update, found[0])
-  return lambda params, opt_state: opt_state, functools.partial(
-    _wrapped_steps, update
-  )
 
 
 def _update(
@@ -167,36 +135,50 @@ def _update(
   return updates, new_state
 
 
-def _plain_steps(update, parts):
-  """Where the optimizer is one predictor and what follows on it."""
+def _find_parts(update, params, opt_state):
+  """Those of the predictor, if the optimizer is one and what follows on it."""
+  if not predictor_states.is_plain_chain(opt_state):
+    return None
+  found: list[Parts] = []
 
-  def begin(params, opt_state):
-    (state,) = predictor_states.predict_states(opt_state)
-    state = window.open_window(parts, state, params)
-    return predictor_states.replace_states([state], opt_state)
+  def note(parts, updates, state, params):
+    del params
+    found.append(parts)
+    return updates, state
 
-  def take_steps(params, opt_state):
-    (state,) = predictor_states.predict_states(opt_state)
-
-    def base_update(gradients, base_state, params):
-      def hand_on(parts, updates, state, params):
-        del parts, params
-        return trees.cast_like(gradients, updates), state
-
-      return update(hand_on, params, base_state)
-
-    # The chain's state is the base's, with an empty seat for the predictor's.
-    seat = state._replace(**dict.fromkeys(state._fields))
-    base_state = predictor_states.replace_states([seat], opt_state)
-    params, base_state, state = window.take_steps(
-      parts, base_update, params, base_state, state
-    )
-    return params, predictor_states.replace_states([state], base_state)
-
-  return begin, take_steps
+  jax.eval_shape(functools.partial(update, note), params, opt_state)
+  return found[0] if len(found) == 1 else None
 
 
-def _wrapped_steps(update, params, opt_state):
+def _run_window(parts, update, params, opt_state):
+  """The engine's window, on the parameters as the predictor sees them."""
+  (state,) = predictor_states.predict_states(opt_state)
+  seen, back = flat_view.see(params, state)
+  if state.retreat is not None:
+    # No cond: this is written where the start of the last window was. The true
+    # gradient at its end stays in the history and in the base.
+    is_due = state.retreat.is_due > 0
+    seen = trees.where(is_due, state.retreat.start_params, seen)
+    state = limits.end_retreat(state)
+
+  def base_update(gradients, base_state, seen):
+    def hand_on(parts, updates, state, params):
+      del parts, params
+      return trees.cast_like(gradients, updates), state
+
+    updates, base_state = update(hand_on, back(seen), base_state)
+    return flat_view.see(updates, state)[0], base_state
+
+  # The chain's state is the base's, with an empty seat for the predictor's.
+  seat = state._replace(**dict.fromkeys(state._fields))
+  base_state = predictor_states.replace_states([seat], opt_state)
+  seen, base_state, state, _ = window.run_window(
+    parts, base_update, seen, base_state, state
+  )
+  return back(seen), predictor_states.replace_states([state], base_state)
+
+
+def _take_wrapped_steps(update, params, opt_state):
   """Where a wrapper, or another predictor, has its say about a step."""
   held = predictor_states.predict_states(opt_state)
 
