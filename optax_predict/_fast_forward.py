@@ -17,6 +17,9 @@ from optax_predict import _sums
 # Steps that one pass over the parameters takes, where nothing can stop them. With
 # more of them arithmetic, not memory, is what takes the time.
 STEPS_AT_ONCE = 4
+# A window is over where an update is shorter than this share of the way that the
+# window has led.
+_LEAST_UPDATE = 1e-4
 
 
 def fast_forward(
@@ -245,10 +248,15 @@ def _stop_after(updates, new_state):
   if None in limits:
     return new_state
   # Predictors that share an optimizer each saw a part of the update.
-  is_too_long = _sums.norm(updates) > jnp.linalg.norm(jnp.stack(limits))
+  norm = _sums.norm(updates)
+  is_too_long = norm > jnp.linalg.norm(jnp.stack(limits))
+  distances = [s.distance for s in states if s.distance is not None]
+  way = jnp.linalg.norm(jnp.stack(distances)) if distances else 1.0
+  # Nothing is gained any more.
+  is_over = (norm <= _LEAST_UPDATE * way) | (way <= 0)
   return _opt_state.map_states(
     lambda s: s._replace(
-      remaining_steps=jnp.where(is_too_long, 0, s.remaining_steps),
+      remaining_steps=jnp.where(is_too_long | is_over, 0, s.remaining_steps),
       window_stopped=jnp.where(is_too_long, 1, s.window_stopped),
     ),
     new_state,

@@ -72,7 +72,7 @@ def _recorded(parts, gradients, moved, value, state):
     elapsed_steps=jnp.ones([], jnp.int32),
     gradient_norm=size / (1 + excess),
     excess=excess,
-    reach=_limits.reach(horizon, moved.distance, state),
+    reach=_limits.reach(horizon, moved.distance, horizon_state, state),
     window_length=_limits.judged_length(is_wrong, moved.params, state),
     horizon_state=horizon_state,
     gradient_history=forecaster.observe(

@@ -116,6 +116,9 @@ def shorten_on_loss(
       then=followed,
     )
 
-  inner = then.trust
-  trust = None if inner is None else lambda state: inner(state.then)
-  return then._replace(init=init, update=update, trust=trust)
+  return then._replace(
+    init=init,
+    update=update,
+    trust=_base.of_inner(then.trust),
+    reach=_base.of_inner(then.reach),
+  )

@@ -64,6 +64,9 @@ def warmup(steps: int, then: _base.Horizon) -> _base.Horizon:
     seen = jnp.minimum(state.true_gradients + 1, length)
     return jnp.where(is_over, count, 0), WarmupState(seen, followed)
 
-  inner = then.trust
-  trust = None if inner is None else lambda state: inner(state.then)
-  return then._replace(init=init, update=update, trust=trust)
+  return then._replace(
+    init=init,
+    update=update,
+    trust=_base.of_inner(then.trust),
+    reach=_base.of_inner(then.reach),
+  )
