@@ -72,6 +72,16 @@ def test_adaptive_grows_by_what_the_error_allows():
   assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
 
 
+@pytest.mark.parametrize("e", [1e-6, 1e-3, 4e-3, 0.02, 0.07, 0.2])
+def test_adaptive_starts_in_proportion_to_the_first_error(e):
+  """One gradient is known: its error grows as the way does."""
+  horizon = optax_predict.horizons.adaptive()
+  errors = [error(size=0), error(e, size=1, steps=0)]
+  by_root = min(0.9 * np.sqrt(0.8 / e), 8)
+  wanted = int(max(by_root, min(0.2 / e, 64)) - 1)
+  assert lengths(horizon, errors) == [0, wanted]
+
+
 def test_adaptive_has_a_ceiling_where_one_is_wanted():
   horizon = optax_predict.horizons.adaptive(max_steps=12)
   errors = [error(size=0), *[error(0.1)] * 6]

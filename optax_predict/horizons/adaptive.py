@@ -34,6 +34,10 @@ _TRUSTED = 0.35
 # Most that one good forecast makes the next window grow by, as solvers of ODEs
 # allow: 0.9 sqrt(0.8 / e) comes to it at a relative error of 0.01.
 _MOST_GROWTH = 8.0
+# With one gradient known the forecast is that gradient, or near it: its error grows
+# as the way does, and comes to this in so many times the way. At most so many times.
+_FIRST_ERROR = 0.2
+_FIRST_GROWTH = 64.0
 # No window is longer, so that an endless one still ends.
 _LONGEST = 4096
 
@@ -86,7 +90,10 @@ def adaptive(
   from 0 to ``max_steps``, and is rounded down when used. It starts at 0, changes
   only after a window in which a step was predicted (or while it is below 1), and
   does not grow after a window that was stopped. A forecast with an error of 0.2
-  makes it less than twice as long, one with 0.01 eight times.
+  makes it less than twice as long, one with 0.01 eight times. At the second true
+  gradient, where the forecast is no more than the first, its error has grown in
+  proportion to the way: there :math:`f` is at least :math:`0.2 / e`, up to 64, which
+  is what makes the start quick with a small learning rate.
 
   The same :math:`f` says how far the window may lead: :math:`f` times as far as the
   last move between true gradients, ``max_growth`` times at least. What is known of
@@ -190,6 +197,9 @@ def adaptive(
     tiny = jnp.finfo(jnp.float32).tiny
     e = jnp.maximum(error.relative_error, tiny)
     factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, _MOST_GROWTH)
+    first = jnp.minimum(_FIRST_ERROR / e, _FIRST_GROWTH)
+    is_first = error.history_size <= 1
+    factor = jnp.where(is_first, jnp.maximum(factor, first), factor)
     reach = jnp.maximum(factor, max_growth).astype(jnp.float32)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
     is_window = error.window_steps > 0
