@@ -68,7 +68,7 @@ def test_adaptive_grows_by_what_the_error_allows():
     wanted.append(int(k))
   assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
   errors = [error(size=0), *[error(0.009)] * 6]
-  wanted = [0, 7, 63, 511, 4095, 4096, 4096]
+  wanted = [0, 7, 63, 511, 1024, 1024, 1024]
   assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
 
 

@@ -39,7 +39,7 @@ _MOST_GROWTH = 8.0
 _FIRST_ERROR = 0.2
 _FIRST_GROWTH = 64.0
 # No window is longer, so that an endless one still ends.
-_LONGEST = 4096
+_LONGEST = 1024
 
 
 class AdaptiveState(NamedTuple):
@@ -140,7 +140,7 @@ def adaptive(
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
       predicts less.
     max_steps: longest window, in optimizer steps, at least 1; ``None`` for as long
-      as forecasts are good, 4096 at most.
+      as forecasts are good, 1024 at most.
     max_growth: a window stops after an update that is longer than this many
       times the update from the last true gradient and than a quarter of the way
       that the window may lead; where forecasts have not earned more, that is this
