@@ -59,52 +59,86 @@ def test_fixed():
   ) == [0, 3, 3, 0, 0, 3]
 
 
-def test_adaptive_doubles_while_forecasts_are_good():
+def test_adaptive_grows_by_what_the_error_allows():
+  # (k + 1) times 0.9 sqrt(0.8 / e), 8 times at most.
+  errors = [error(size=0), *[error(0.1)] * 5]
+  factor, k, wanted = 0.9 * np.sqrt(0.8 / 0.1), 0.0, [0]
+  for _ in range(5):
+    k = (k + 1) * factor - 1
+    wanted.append(int(k))
+  assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
+  errors = [error(size=0), *[error(0.009)] * 6]
+  wanted = [0, 7, 63, 511, 1024, 1024, 1024]
+  assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
+
+
+@pytest.mark.parametrize("e", [1e-6, 1e-3, 4e-3, 0.02, 0.07, 0.2])
+def test_adaptive_starts_in_proportion_to_the_first_error(e):
+  """One gradient is known: its error grows as the way does."""
+  horizon = optax_predict.horizons.adaptive()
+  errors = [error(size=0), error(e, size=1, steps=0)]
+  by_root = min(0.9 * np.sqrt(0.8 / e), 8)
+  wanted = int(max(by_root, min(0.2 / e, 64)) - 1)
+  assert lengths(horizon, errors) == [0, wanted]
+
+
+def test_adaptive_has_a_ceiling_where_one_is_wanted():
   horizon = optax_predict.horizons.adaptive(max_steps=12)
-  errors = [error(size=0), *[error(0.01)] * 6]
-  assert lengths(horizon, errors) == [0, 1, 3, 7, 12, 12, 12]
+  errors = [error(size=0), *[error(0.1)] * 6]
+  assert lengths(horizon, errors) == [0, 1, 5, 12, 12, 12, 12]
 
 
 def test_adaptive_follows_the_error():
   horizon = optax_predict.horizons.adaptive(rtol=0.5)
-  # (k + 1) times 0.9 sqrt(0.5 / e), from 7.
-  grown = [error(0.01)] * 3
+  # (k + 1) times 0.9 sqrt(0.5 / e), from 63.
+  grown = [error(0.001)] * 2
   for e in (0.3, 0.5, 1.0, 2.0):
-    wanted = int(8 * 0.9 * np.sqrt(0.5 / e) - 1)
+    wanted = int(64 * 0.9 * np.sqrt(0.5 / e) - 1)
     assert lengths(horizon, [*grown, error(e)])[-1] == wanted
+
+
+@pytest.mark.parametrize("max_growth", [1.0, 2.0, 9.0])
+def test_adaptive_leads_as_far_as_the_error_allows(max_growth):
+  horizon = optax_predict.horizons.adaptive(max_growth=max_growth)
+  state = horizon.init()
+  for e in (1e6, 1.0, 0.2, 0.05, 0.009, 0.0):
+    # Whether or not the last window was stopped.
+    _, state = horizon.update(error(e, stopped=1), state)
+    earned = min(0.9 * np.sqrt(0.8 / e), 8) if e else 8
+    wanted = max(earned, max_growth)
+    np.testing.assert_allclose(horizon.reach(state), wanted, rtol=1e-6)
 
 
 def test_adaptive_falls_to_none_and_recovers():
   horizon = optax_predict.horizons.adaptive()
-  errors = [error(0.01)] * 4 + [error(1e6)] * 3 + [error(0.01)] * 2
-  assert lengths(horizon, errors) == [1, 3, 7, 15, 2, 0, 0, 1, 3]
+  errors = [error(0.001)] * 2 + [error(1e6)] * 3 + [error(0.001)] * 2
+  assert lengths(horizon, errors) == [7, 63, 11, 1, 0, 7, 63]
 
 
 def test_adaptive_waits_for_a_used_window():
   horizon = optax_predict.horizons.adaptive()
-  used, unused = error(0.01), error(1e6, steps=0)
-  assert lengths(horizon, [used, used, unused, used]) == [1, 3, 3, 7]
+  used, unused = error(0.001), error(1e6, steps=0)
+  assert lengths(horizon, [used, used, unused, used]) == [7, 63, 63, 511]
 
 
 def test_adaptive_does_not_grow_after_a_stopped_window():
   horizon = optax_predict.horizons.adaptive()
-  stopped = error(0.01, stopped=1)
-  assert lengths(horizon, [error(0.01), error(0.01), stopped]) == [1, 3, 3]
+  good, stopped = error(0.001), error(0.001, stopped=1)
+  assert lengths(horizon, [good, good, stopped]) == [7, 63, 63]
 
 
 @pytest.mark.parametrize("noise", [0.95, 1.3, 2.0])
 def test_adaptive_stays_off_under_noise(noise):
   horizon = optax_predict.horizons.adaptive()
-  # Below 0 it rests: true gradients are let through unseen.
   assert max(lengths(horizon, [error(noise, steps=0)] * 50)) <= 0
 
 
-def trusts(horizon, errors):
-  state = horizon.init()
-  out = [float(horizon.trust(state))]
+def trusts(horizon, errors, name="trust"):
+  state, found = horizon.init(), getattr(horizon, name)
+  out = [float(found(state))]
   for e in errors:
     _, state = horizon.update(e, state)
-    out.append(float(horizon.trust(state)))
+    out.append(float(found(state)))
   return out
 
 
@@ -127,35 +161,36 @@ def test_trust_is_earned_and_halved():
     optax_predict.horizons.shorten_on_loss,
   ],
 )
-def test_wrappers_pass_trust_on(wrap):
+@pytest.mark.parametrize("name", ["trust", "reach"])
+def test_wrappers_pass_trust_and_reach_on(wrap, name):
   inner = optax_predict.horizons.adaptive()
-  errors = [error()._replace(loss=jnp.float32(1.0))] * 5
-  found = trusts(wrap(inner), errors)
+  errors = [error(e)._replace(loss=jnp.float32(1.0)) for e in (0.1, 0.2)] * 3
+  found = trusts(wrap(inner), errors, name)
   skipped = found.count(found[0]) - 1
-  assert found[skipped:] == trusts(inner, errors[skipped:])
-  assert wrap(optax_predict.horizons.fixed()).trust is None
+  assert found[skipped:] == trusts(inner, errors[skipped:], name)
+  assert getattr(wrap(optax_predict.horizons.fixed()), name) is None
 
 
 def test_a_window_that_ends_downhill_was_too_short():
-  """k + 1 grows by 1.4 whatever the error; a smaller one may double it."""
+  """k + 1 grows by 1.4 whatever the error; a small one lets it grow more."""
   horizon = optax_predict.horizons.adaptive()
-  grown = [error(size=0), *[error(0.01)] * 4]
-  assert lengths(horizon, grown)[-1] == 15
+  grown = [error(size=0), *[error(0.001)] * 2]
+  assert lengths(horizon, grown)[-1] == 63
   for last, wanted in [
-    (error(5.0, slope=-0.2), 21),
-    (error(0.01, slope=-0.2), 31),
-    (error(5.0, slope=-0.05), 4),
-    (error(5.0, slope=0.2), 4),
-    (error(5.0, slope=-0.2, stopped=1), 21),
-    (error(0.01, slope=-0.2, growth=2.1), 0),
+    (error(5.0, slope=-0.2), int(64 * 1.4 - 1)),
+    (error(0.001, slope=-0.2), 511),
+    (error(5.0, slope=-0.05), int(64 * 0.9 * np.sqrt(0.8 / 5) - 1)),
+    (error(5.0, slope=0.2), int(64 * 0.9 * np.sqrt(0.8 / 5) - 1)),
+    (error(5.0, slope=-0.2, stopped=1), int(64 * 1.4 - 1)),
+    (error(0.001, slope=-0.2, growth=2.1), 0),
     # No window, nothing that was too short.
-    (error(5.0, slope=-0.2, steps=0), 15),
+    (error(5.0, slope=-0.2, steps=0), 63),
   ]:
     assert lengths(horizon, [*grown, last])[-1] == wanted
 
 
 def test_a_window_that_ends_downhill_is_lengthened_on_trust_only():
-  horizon = optax_predict.horizons.adaptive()
+  horizon = optax_predict.horizons.adaptive(max_steps=32)
   grown = [error(size=0), *[error(0.01)] * 5]
   uphill, downhill = error(0.01, growth=1.5), error(5.0, slope=-0.2)
   assert lengths(horizon, [*grown, downhill])[-1] == 32

@@ -150,7 +150,8 @@ def test_params_and_state_can_be_donated(forecaster, max_error):
   assert used_again >= 0.99 * nbytes(carry)
   for _ in range(3):
     given, carry = carry, compiled(*carry)
-    assert all(x.is_deleted() for x in jax.tree.leaves(given))
+    # A scalar that is written before it is read is no argument of the program.
+    assert all(x.is_deleted() for x in jax.tree.leaves(given) if x.ndim)
     assert_no_shared_buffers(carry)
   helpers.assert_finite(carry)
 

@@ -24,7 +24,8 @@ def lengths(errors):
   update, state, out = jax.jit(horizon.update), horizon.init(), []
   for e in errors:
     steps, state = update(error(e), state)
-    out.append(int(steps))
+    rest = int(horizon.rest(state))
+    out.append(-rest if rest else int(steps))
   return out
 
 

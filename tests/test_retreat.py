@@ -209,7 +209,7 @@ def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
   for start in ([18.0, 28.0], [22.0, 38.0], [25.0, 23.0]):
     x = jnp.array(start)
     state = tx.init(x)
-    for _ in range(40):
+    for _ in range(50):
       x, state, rejected = step(x, state)
       count += int(rejected)
     assert float(loss(x)) < -0.09

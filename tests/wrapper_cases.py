@@ -470,7 +470,7 @@ ACCELERATED = (
   ),
   Accelerated(
     "`chain(accelerate(base), clip(c))`",
-    lambda a: optax.chain(a(base()), optax.clip(1e-3)),
+    lambda a: optax.chain(a(base()), optax.clip(0.05)),
     WRONG,
     "Cuts the window's way, not a step. Clip inside.",
   ),

@@ -139,16 +139,16 @@ class Horizon(NamedTuple):
   Attributes:
     init: ``init() -> state``, arrays of zeros (a reset relies on it).
     update: ``update(error, state) -> (steps, state)``, called at every true
-      gradient that is recorded; ``steps`` is ``int32[]``, 0 for none, -n to let
-      the next n true gradients through without recording them.
+      gradient that is recorded; ``steps`` is ``int32[]``, 0 for none.
     max_growth: a window also ends after an update by the optimizer that is
-      longer than this many times its update from the last true gradient, and
-      where it has led more than this many times as far as the last one. A true
-      gradient after a window that is longer than this many times the last one
-      is scaled down to that length, and so are those after it until one is not
-      longer. In the per-step form, which cannot leave a step out, a predicted
-      gradient is scaled down in the same way and ends the window. ``None`` for
-      no such limit.
+      longer than this many times its update from the last true gradient, unless
+      it is short beside what the window may lead, and where it has led more than
+      this many times as far as the last move between true gradients, or as
+      ``reach`` says. A true gradient after a window that is longer than this many
+      times the last one is scaled down to that length, and so are those after it
+      until one is not longer. In the per-step form, which cannot leave a step
+      out, a predicted gradient is scaled down in the same way and ends the
+      window. ``None`` for no such limit.
     max_expected_error: a window also ends when the forecaster expects a larger
       relative error than this; ``None`` for no such limit.
     max_error: where the forecast for the true gradient after a window had a
@@ -157,6 +157,10 @@ class Horizon(NamedTuple):
       its predicted steps began. ``None`` for no such limit.
     trust: ``trust(state) -> share``, ``float32[]`` in (0, 1], of
       ``max_expected_error`` that holds for this window; ``None`` for all of it.
+    reach: ``reach(state) -> times``, ``float32[]``: how many times as far as the
+      last move this window may lead; ``None`` for ``max_growth`` times.
+    rest: ``rest(state) -> count``, ``int32[]``: how many true gradients are now let
+      through without being recorded; ``None`` for none.
   """
 
   init: Callable[[], PyTree]
@@ -165,3 +169,10 @@ class Horizon(NamedTuple):
   max_expected_error: float | None = None
   max_error: float | None = None
   trust: Callable[[PyTree], jax.Array] | None = None
+  reach: Callable[[PyTree], jax.Array] | None = None
+  rest: Callable[[PyTree], jax.Array] | None = None
+
+
+def of_inner(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+  """A function of a horizon's state, for one that holds it as ``then``."""
+  return None if function is None else lambda state: function(state.then)

@@ -93,16 +93,19 @@ def _record(parts, gradients, moved, value, state):
   )
   after = functools.partial(_after, error.relative_error)
   steps, horizon_state = horizon.update(error, state.horizon_state)
+  rest = jnp.zeros([], jnp.int32)
+  if horizon.rest is not None:
+    rest = horizon.rest(horizon_state)
   excess = limits.measure_excess(horizon, size, error, state)
   is_wrong = error.relative_error > parts.max_error
   window = state.window._replace(
-    planned_steps=jnp.maximum(steps, 0),
+    planned_steps=steps,
     elapsed_steps=jnp.ones([], jnp.int32),
-    reach=limits.set_reach(horizon, moved.distance, state),
+    reach=limits.set_reach(horizon, moved.distance, horizon_state, state),
   )
   retreat = limits.judge_window(is_wrong, moved.params, state.retreat)
   return state._replace(
-    rest_steps=jnp.maximum(-steps, 0),
+    rest_steps=rest,
     history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
     horizon_state=horizon_state,
     window=window,

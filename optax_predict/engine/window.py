@@ -22,6 +22,9 @@ from optax_predict.engine.state import Window
 STEPS_AT_ONCE = 4
 # By how much of its length a forecast may have changed since it was made.
 _STALE = 0.05
+# A window is over where a step is shorter than this share of the way that it has
+# led: nothing is gained any more.
+_LEAST_STEP = 1e-4
 
 BaseUpdate = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -145,7 +148,7 @@ def _take_step(base_update, gradients, params, base_state, window):
     remaining_steps=jnp.maximum(window.remaining_steps - 1, 0),
   )
   params = optax.apply_updates(params, updates)
-  return params, base_state, end_if_too_long(length, window), length
+  return params, base_state, end_if_useless(length, window), length
 
 
 def _measure_freshness(forecast: interfaces.Forecast) -> jax.Array:
@@ -174,13 +177,14 @@ def end_window(state: PredictState) -> PredictState:
   )
 
 
-def end_if_too_long(length: jax.Array, window: Window) -> Window:
-  """Ends a window after an update that was longer than a horizon allows."""
+def end_if_useless(length: jax.Array, window: Window) -> Window:
+  """Ends a window after an update that a horizon does not allow, or that is nothing."""
   if window.longest_update is None:
     return window
   is_too_long = length > window.longest_update
+  is_over = length <= _LEAST_STEP * window.distance
   return window._replace(
-    remaining_steps=jnp.where(is_too_long, 0, window.remaining_steps),
+    remaining_steps=jnp.where(is_too_long | is_over, 0, window.remaining_steps),
     was_cut=jnp.where(is_too_long, 1, window.was_cut),
   )
 

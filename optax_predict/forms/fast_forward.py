@@ -218,13 +218,20 @@ def _end_if_too_long(updates, states):
     return states
   length = reductions.norm(updates)
   whole = jnp.linalg.norm(jnp.stack(longest))
+  way = jnp.linalg.norm(jnp.stack([s.window.distance for s in states]))
   ended = [
-    window.end_if_too_long(length, s.window._replace(longest_update=whole))
+    window.end_if_useless(
+      length, s.window._replace(longest_update=whole, distance=way)
+    )
     for s in states
   ]
   return [
-    s._replace(window=w._replace(longest_update=own))
-    for s, w, own in zip(states, ended, longest)
+    s._replace(
+      window=w._replace(
+        longest_update=s.window.longest_update, distance=s.window.distance
+      )
+    )
+    for s, w in zip(states, ended)
   ]
 
 

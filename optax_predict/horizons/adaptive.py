@@ -31,6 +31,15 @@ _LEAST_TRUST = 1 / 3
 _DOWNHILL = -0.1
 _LEAST_GROWTH = 1.4
 _TRUSTED = 0.35
+# Most that one good forecast makes the next window grow by, as solvers of ODEs
+# allow: 0.9 sqrt(0.8 / e) comes to it at a relative error of 0.01.
+_MOST_GROWTH = 8.0
+# With one gradient known the forecast is that gradient, or near it: its error grows
+# as the way does, and comes to this in so many times the way. At most so many times.
+_FIRST_ERROR = 0.2
+_FIRST_GROWTH = 64.0
+# No window is longer, so that an endless one still ends.
+_LONGEST = 1024
 
 
 class AdaptiveState(NamedTuple):
@@ -41,24 +50,29 @@ class AdaptiveState(NamedTuple):
       ``float32[]``.
     worthless: forecasts since the last window that were worth nothing, less three
       for each that was not, ``int32[]``.
-    rest: true gradients the last rest let through, ``int32[]``.
+    rest: true gradients that the last rest lets through, ``int32[]``.
+    is_tired: 1 where that rest begins now, ``int32[]``.
     pause: true gradients before the next window may open, ``float32[]``.
     last_pause: the pause after the last window that went wrong, fading with
       each that did not, ``float32[]``.
     trust: earned by windows that went well, from 0 to 1, ``float32[]``.
+    reach: how many times as far as the last move the next window may lead,
+      ``float32[]``.
   """
 
   length: jax.Array
   worthless: jax.Array
   rest: jax.Array
+  is_tired: jax.Array
   pause: jax.Array
   last_pause: jax.Array
   trust: jax.Array
+  reach: jax.Array
 
 
 def adaptive(
   rtol: float = 0.8,
-  max_steps: int = 32,
+  max_steps: int | None = None,
   *,
   max_growth: float = 2.0,
   max_expected_error: float = 1.2,
@@ -72,12 +86,25 @@ def adaptive(
 
   .. math::
 
-    k \leftarrow \mathrm{clip}\Bigl((k + 1) \, \mathrm{clip}\bigl(
-      0.9 \sqrt{\mathrm{rtol} / e},\ 0.2,\ 2\bigr) - 1,\ 0,\ k_{\max}\Bigr)
+    k \leftarrow (k + 1) \, f - 1, \quad
+      f = \mathrm{clip}\bigl(0.9 \sqrt{\mathrm{rtol} / e},\ 0.2,\ 8\bigr)
 
-  and is rounded down when used. It starts at 0, changes only after a window in
-  which a step was predicted (or while it is below 1), and does not grow after
-  a window that was stopped.
+  from 0 to ``max_steps``, and is rounded down when used. It starts at 0, changes
+  only after a window in which a step was predicted (or while it is below 1), and
+  does not grow after a window that was stopped. A forecast with an error of 0.2
+  makes it less than twice as long, one with 0.01 eight times. At the second true
+  gradient, where the forecast is no more than the first, its error has grown in
+  proportion to the way: there :math:`f` is at least :math:`0.2 / e`, up to 64, which
+  is what makes the start quick with a small learning rate.
+
+  The same :math:`f` says how far the window may lead: :math:`f` times as far as the
+  last move between true gradients, ``max_growth`` times at least. What is known of
+  a way is known of places that far apart, however many steps it takes. Far below
+  the learning rate at which the optimizer is unstable, forecasts are nearly exact
+  and windows grow to hundreds of steps in a few gradients; near it they are not,
+  and windows stay short. There is no other ceiling: a window is over where the
+  forecaster expects an error that is too large (below), or where an update adds
+  less than a ten-thousandth to the way.
 
   A window is too short, whatever the error, where the loss still falls along the
   way that it led: where the cosine between that way and the gradient at its end is
@@ -114,10 +141,12 @@ def adaptive(
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
       predicts less.
-    max_steps: longest window, in optimizer steps, at least 1.
+    max_steps: longest window, in optimizer steps, at least 1; ``None`` for as long
+      as forecasts are good, 1024 at most.
     max_growth: a window stops after an update that is longer than this many
-      times the update from the last true gradient, and where it has led more
-      than this many times as far as the last one; at least 1.
+      times the update from the last true gradient and than a quarter of the way
+      that the window may lead; where forecasts have not earned more, that is this
+      many times as far as the last move; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this, or than a third of it before any trust is earned;
       above 0.
@@ -143,7 +172,9 @@ def adaptive(
     <https://doi.org/10.1137/0728014>`_, 1991, for a relative error below 1.
   """
   checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
-  longest = checks.check_count("max_steps", max_steps)
+  longest = _LONGEST
+  if max_steps is not None:
+    longest = checks.check_count("max_steps", max_steps)
   checks.check_number("max_growth", max_growth, 1.0)
   checks.check_number(
     "max_expected_error", max_expected_error, 0.0, closed=False
@@ -159,13 +190,26 @@ def adaptive(
     def real():
       return jnp.zeros([], jnp.float32)
 
-    return AdaptiveState(real(), count(), count(), real(), real(), real())
+    return AdaptiveState(
+      length=real(),
+      worthless=count(),
+      rest=count(),
+      is_tired=count(),
+      pause=real(),
+      last_pause=real(),
+      trust=real(),
+      reach=real(),
+    )
 
   def update(error, state):
     k = state.length
     tiny = jnp.finfo(jnp.float32).tiny
     e = jnp.maximum(error.relative_error, tiny)
-    factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, 2.0)
+    factor = jnp.clip(0.9 * jnp.sqrt(rtol / e), 0.2, _MOST_GROWTH)
+    first = jnp.minimum(_FIRST_ERROR / e, _FIRST_GROWTH)
+    is_first = error.history_size <= 1
+    factor = jnp.where(is_first, jnp.maximum(factor, first), factor)
+    reach = jnp.maximum(factor, max_growth).astype(jnp.float32)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
     is_window = error.window_steps > 0
     is_trusted = state.trust > _TRUSTED
@@ -193,21 +237,34 @@ def adaptive(
     longer = jnp.clip(2 * state.rest, 16, _LONGEST_REST)
     rest = jnp.where(is_tired, longer, jnp.where(steps > 0, 0, state.rest))
     worthless = jnp.where(is_tired, 0, worthless)
-    state = AdaptiveState(
-      k, worthless, rest, pause, last, _learnt_trust(error, state.trust)
+    return jnp.where(is_tired, 0, steps), AdaptiveState(
+      length=k,
+      worthless=worthless,
+      rest=rest,
+      is_tired=is_tired.astype(jnp.int32),
+      pause=pause,
+      last_pause=last,
+      trust=_update_trust(error, state.trust),
+      reach=reach,
     )
-    return jnp.where(is_tired, -rest, steps), state
 
   return interfaces.Horizon(
-    init, update, max_growth, max_expected_error, max_error, _share
+    init,
+    update,
+    max_growth,
+    max_expected_error,
+    max_error,
+    trust=_trusted_share,
+    reach=lambda state: state.reach,
+    rest=lambda state: jnp.where(state.is_tired > 0, state.rest, 0),
   )
 
 
-def _learnt_trust(error, trust):
+def _update_trust(error, trust):
   is_bad = (error.growth > _BAD_GROWTH) | (error.relative_error > _BAD_ERROR)
   new = jnp.where(is_bad, (1 - _LOST) * trust, trust + _GAINED * (1 - trust))
   return jnp.where(error.window_steps > 0, new, trust).astype(jnp.float32)
 
 
-def _share(state):
+def _trusted_share(state):
   return _LEAST_TRUST + (1 - _LEAST_TRUST) * state.trust

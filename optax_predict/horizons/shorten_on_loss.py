@@ -109,15 +109,17 @@ def shorten_on_loss(
     is_finite = jnp.isfinite(loss)
     share = factor ** count.astype(jnp.float32)
     shortened = jnp.floor(share * steps.astype(jnp.float32)).astype(jnp.int32)
-    # Only a window is shortened: below 0 is no window.
-    steps = jnp.where(steps > 0, shortened, steps)
-    return steps, ShortenOnLossState(
+    return shortened, ShortenOnLossState(
       has_loss=jnp.where(is_finite, 1, state.has_loss),
       last_loss=jnp.where(is_finite, loss, state.last_loss),
       shortenings=count,
       then=followed,
     )
 
-  inner = then.trust
-  trust = None if inner is None else lambda state: inner(state.then)
-  return then._replace(init=init, update=update, trust=trust)
+  return then._replace(
+    init=init,
+    update=update,
+    trust=interfaces.of_inner(then.trust),
+    reach=interfaces.of_inner(then.reach),
+    rest=interfaces.of_inner(then.rest),
+  )

@@ -66,6 +66,10 @@ def warmup(steps: int, then: interfaces.Horizon) -> interfaces.Horizon:
     seen = jnp.minimum(state.true_gradients + 1, length)
     return jnp.where(is_over, count, 0), WarmupState(seen, followed)
 
-  inner = then.trust
-  trust = None if inner is None else lambda state: inner(state.then)
-  return then._replace(init=init, update=update, trust=trust)
+  return then._replace(
+    init=init,
+    update=update,
+    trust=interfaces.of_inner(then.trust),
+    reach=interfaces.of_inner(then.reach),
+    rest=interfaces.of_inner(then.rest),
+  )
