@@ -150,9 +150,9 @@ def ridges(staleness, ridge, moves):
 
   The curvature that a pair has seen is that of the middle of its move.
   """
-  squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)
+  squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)[None]
   doubt = ridge + staleness[:, None] * jnp.clip(squares, 0, _FARTHEST)
-  return doubt * _divisor(jnp.diagonal(moves.kernel))
+  return doubt * _divisor(jnp.diagonal(moves.kernel))[None]
 
 
 def stiffness(fit, damping, history):
