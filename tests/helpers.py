@@ -52,6 +52,12 @@ def assert_calls_agree(pairs, scale=1.0):
   assert others <= len(pairs) // 10, (others, len(pairs))
 
 
+def are_equal(tree, other):
+  """Whether all leaves are, bit by bit."""
+  leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+  return all(np.array_equal(a, b) for a, b in leaves)
+
+
 def assert_finite(tree):
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     assert np.all(np.isfinite(np.asarray(leaf, np.float64))), path

@@ -197,24 +197,30 @@ def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
     optax_predict.predict_gradients(horizon=horizon), optax.sgd(0.15)
   )
 
-  @jax.jit
-  def step(x, state):
-    gradient = jax.grad(loss)(x)
+  def step(carry, _):
+    x, state, last = carry
+    value, gradient = jax.value_and_grad(loss)(x)
     updates, state = tx.update(gradient, state, x)
-    rejected = state[0].window_length < 0
-    x = optax.apply_updates(x, updates)
-    return *optax_predict.fast_forward(tx, x, state), rejected
+    opened = optax.apply_updates(x, updates)
+    x, state = optax_predict.fast_forward(tx, opened, state)
+    # Where the last window began; at the minimum everything is.
+    is_back = jnp.all(x == last) & (value > -0.09)
+    return (x, state, opened), is_back
 
-  count = 0
-  # Whether a run meets the jump in the middle of a window is chance.
-  for start in ([18.0, 28.0], [22.0, 38.0], [25.0, 23.0]):
-    x = jnp.array(start)
-    state = tx.init(x)
-    for _ in range(40):
-      x, state, rejected = step(x, state)
-      count += int(rejected)
-    assert float(loss(x)) < -0.09
-  assert count > 0
+  @jax.jit
+  @jax.vmap
+  def run(x):
+    carry = x, tx.init(x), x
+    (x, _, _), is_back = jax.lax.scan(step, carry, None, length=40)
+    return loss(x), jnp.sum(is_back)
+
+  # Whether a run meets the jump in the middle of a window is chance, and one or two
+  # of them are not down again in time: the minimum is at -0.1.
+  starts = np.random.default_rng(0).uniform(15, 40, size=(32, 2))
+  ends, backs = run(jnp.asarray(starts, jnp.float32))
+  # 26 to 28 of the 32, by how they are rounded.
+  assert np.sum(backs > 0) > 16
+  assert np.median(ends) < -0.09
 
 
 def test_only_where_the_horizon_says_so():
