@@ -152,4 +152,7 @@ def test_published_bytes_are_those_measured_here(program):
     other = published[row["layout"], row["rule"]]
     for part in ("true", "predicted"):
       assert row[part]["bytes"] == pytest.approx(other[part]["bytes"], 0.25)
-    assert row["bytes_per_step"] == pytest.approx(other["bytes_per_step"], 0.25)
+    # How many steps a gradient led to differs from processor to processor.
+    steps = other["steps_per_gradient"]
+    sent = other["true"]["bytes"] / steps + other["predicted"]["bytes"]
+    assert other["bytes_per_step"] == pytest.approx(sent, 1e-3)
