@@ -61,14 +61,14 @@ def expected(moves):
 )
 def test_a_window_with_a_large_error_is_taken_back(last, moves):
   path, state = run(optimizer(), [1.0, 1.0, 1.0, last])
-  np.testing.assert_allclose(path, expected(moves), rtol=1e-6)
+  np.testing.assert_allclose(path, expected(moves), rtol=1e-5)
   assert float(state[0].window_length) >= 0
 
 
 def test_it_goes_on_from_there():
   """The next true gradient is taken where the window began, and used."""
   path, state = run(optimizer(), [1.0, 1.0, 1.0, -5.0, 1.0, 1.0])
-  np.testing.assert_allclose(path, expected([1, 3, 3, -2, 3, 3]), rtol=1e-6)
+  np.testing.assert_allclose(path, expected([1, 3, 3, -2, 3, 3]), rtol=1e-5)
   stats = optax_predict.get_stats(state)
   assert int(stats.computed_steps) == 6
 
@@ -95,7 +95,7 @@ def test_each_of_many_runs_for_itself():
     return x[0]
 
   found = jax.vmap(one)(jnp.array([-5.0, 1.0]))
-  np.testing.assert_allclose(found, [-RATE * 2, -RATE * 7], rtol=1e-6)
+  np.testing.assert_allclose(found, [-RATE * 2, -RATE * 7], rtol=1e-5)
 
 
 def test_what_a_caller_has_put_there_is_left():
@@ -119,7 +119,7 @@ def test_how_far_parameters_may_be_from_where_they_were_left(change, is_ours):
 def test_a_window_that_ends_where_no_gradient_is_finite(wrong):
   path, state = run(optimizer(), [1.0, 1.0, wrong, 1.0])
   wanted = expected([1, 3, -2, 3])
-  np.testing.assert_allclose(path, wanted, rtol=1e-6)
+  np.testing.assert_allclose(path, wanted, rtol=1e-5)
   helpers.assert_finite(state)
 
 
@@ -158,7 +158,7 @@ def test_looking_twice_changes_nothing():
     x = optax.apply_updates(x, updates)
     for _ in range(2):
       x, state = optax_predict.fast_forward(tx, x, state)
-    np.testing.assert_allclose(x, RATE * wanted * np.ones(3), rtol=1e-6)
+    np.testing.assert_allclose(x, RATE * wanted * np.ones(3), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_secant_forecaster_and_the_adaptive_horizon_do_so():
 def test_only_where_the_horizon_says_so():
   horizon = HORIZON._replace(max_error=None)
   path, state = run(optimizer(horizon), [1.0, 1.0, 1.0, -5.0])
-  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-6)
+  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-5)
   assert state[0].start_params is None and state[0].window_length is None
 
 
@@ -240,7 +240,7 @@ def test_only_where_the_horizon_says_so():
 def test_not_behind_a_wrapper(wrap):
   """A wrapper may keep parameters of its own, which would not go back."""
   path, _ = run(optimizer(wrap=wrap), [1.0, 1.0, 1.0, -5.0])
-  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-6)
+  np.testing.assert_allclose(path, expected([1, 3, 3, -15]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_the_optimizer_keeps_what_it_has_learnt():
   trace = 0.0
   for gradient in [1, 1, 1, 1, -5]:
     trace = 0.5 * trace + gradient
-  np.testing.assert_allclose(state[1][0].trace, np.full(3, trace), rtol=1e-6)
+  np.testing.assert_allclose(state[1][0].trace, np.full(3, trace), rtol=1e-5)
 
 
 def test_the_state_stays_as_init_made_it():
