@@ -5,7 +5,8 @@ ROUNDING=1 python -m pytest -n 0 -p tests.rounding tests/test_faults.py
 Parameters after every update, and the inner products that a predictor decides by,
 are moved by a unit in the last place or not at all, by a hash of their own bits. A
 number from 1 gives one rounding of many; the same number gives the same bits again.
-A test that fails with one of them holds for this processor only.
+A test that fails with one of them holds for this processor only; but for those of
+``test_properties.py`` that ask for the same bits after exact scaling.
 """
 
 import os
