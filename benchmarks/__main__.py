@@ -118,7 +118,7 @@ def _plot(folder: pathlib.Path) -> int:
 def _quote(folder: pathlib.Path, files: list[pathlib.Path]) -> int:
   from benchmarks import quotes
 
-  found = quotes.values(json.loads((folder / "summary.json").read_text()))
+  found = quotes.published(folder)
   if not files:
     print("\n".join(f"{key}: {value}" for key, value in found.items()))
   for file in files:

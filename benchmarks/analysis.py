@@ -46,7 +46,8 @@ def row(task: dict, method: str, mode: str, tau: float) -> dict | None:
   return None
 
 
-def _ratio(ours, theirs, budget: int) -> float | None:
+def ratio(ours, theirs, budget: int) -> float | None:
+  """What `Comparison` holds; None where neither reached the target."""
   if ours is None and theirs is None:
     return None
   if ours is None:
@@ -67,9 +68,9 @@ def compare(
     a, b = row(task, *ours, tau), row(task, *theirs, tau)
     if a is None or b is None or not keep(name, task):
       continue
-    ratio = _ratio(a["median"], b["median"], task["budget"])
-    if ratio is not None:
-      found.append(Comparison(name, ratio, a["median"], b["median"]))
+    share = ratio(a["median"], b["median"], task["budget"])
+    if share is not None:
+      found.append(Comparison(name, share, a["median"], b["median"]))
   return found
 
 

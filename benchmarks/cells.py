@@ -13,15 +13,12 @@ from benchmarks import cell_files
 from benchmarks import line_search
 from benchmarks import opponents
 from benchmarks import running
+from benchmarks import searches
 from benchmarks import targets
 from benchmarks import tuning
 
 SEEDS = (0, 1, 2)
 REFERENCE = "reference"
-_SEARCHES = {
-  "optax_lbfgs": line_search.optax_lbfgs,
-  "scipy_lbfgs": line_search.scipy_lbfgs,
-}
 
 
 def with_bases(methods: list[str]) -> list[str]:
@@ -81,8 +78,9 @@ class Bench:
     elif method == REFERENCE:
       runs = [line_search.reference(problem, seed) for seed in SEEDS]
       content = {"runs": [_run_to_json(_shortened(r)) for r in runs]}
-    elif method in _SEARCHES:
-      runs = [_SEARCHES[method](problem, seed) for seed in SEEDS]
+    elif method in searches.METHODS:
+      search, fits = searches.METHODS[method], searches.applies(method, problem)
+      runs = [search(problem, seed) for seed in SEEDS] if fits else []
       content = {"runs": [_run_to_json(r) for r in runs]}
     else:
       content = self._starts(problem, method)

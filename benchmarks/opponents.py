@@ -74,6 +74,10 @@ def _predicting(base, rate):
   return optax.chain(optax_predict.predict_gradients(), base(rate))
 
 
+def _accelerating(base, rate):
+  return optax_predict.accelerate(base(rate))
+
+
 def original_rule() -> optax.GradientTransformation:
   """The rule this library grew from, with its own numbers."""
   return optax_predict.predict_gradients(
@@ -106,7 +110,23 @@ def _methods() -> list[Method]:
 
 
 METHODS = {method.name: method for method in _methods()}
-LINE_SEARCH = ("optax_lbfgs", "scipy_lbfgs")
+# As a user has it who changes one line. `benchmarks.rates` runs these at rates
+# that nobody tuned; they are no rows of the tuned table, where the same windows
+# stand as "+predict".
+ACCELERATED = {
+  f"{name}+accelerate": Method(
+    f"{name}+accelerate", name, functools.partial(_accelerating, base)
+  )
+  for name, base in BASES.items()
+}
+_COMPILED = METHODS | ACCELERATED
+LINE_SEARCH = (
+  "optax_lbfgs",
+  "scipy_lbfgs",
+  "optimistix_cg",
+  "optimistix_bfgs",
+  "ssbroyden",
+)
 
 
 def names() -> list[str]:
@@ -117,7 +137,7 @@ def names() -> list[str]:
 @functools.cache
 def step(name: str) -> Callable[..., tuple[Any, Any]]:
   """The compiled `(rate, params, state, gradient) -> (params, state)`."""
-  method = METHODS[name]
+  method = _COMPILED[name]
 
   @jax.jit
   def run(rate, params, state, gradient):
@@ -134,4 +154,4 @@ def step(name: str) -> Callable[..., tuple[Any, Any]]:
 @functools.cache
 def init(name: str) -> Callable[[Any], Any]:
   """The compiled `params -> state`; the rate is not part of any state."""
-  return jax.jit(METHODS[name].make(0.0).init)
+  return jax.jit(_COMPILED[name].make(0.0).init)

@@ -9,16 +9,28 @@ README.md` fills them in, and a test fails when a file and the JSON disagree.
 """
 
 import itertools
+import json
+import pathlib
 import re
 
 from benchmarks import analysis
 from benchmarks import opponents
 from benchmarks import report
 from benchmarks import targets
+from benchmarks.rates import quoting
 
 _SPAN = re.compile(r"(<!--result:([\w.]+)-->)(.*?)(<!--/result-->)", re.S)
 _GROUPS = ("reporting", "cutest")
 _TAU = targets.TAUS[1]
+
+
+def published(folder: pathlib.Path) -> dict[str, str]:
+  """Everything that can be quoted from a folder of results."""
+  found = values(json.loads((folder / "summary.json").read_text()))
+  rates = folder / "rates.json"
+  if rates.exists():
+    found |= quoting.values(json.loads(rates.read_text()))
+  return found
 
 
 def values(summary: dict) -> dict[str, str]:

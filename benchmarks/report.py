@@ -28,7 +28,8 @@ def number(x: float | None) -> str:
   return "" if math.isnan(x) else f"{x:.2f}"
 
 
-def _count(x: float | None) -> str:
+def count(x: float | None) -> str:
+  """A whole number, or a miss."""
   return "miss" if x is None else f"{x:.0f}"
 
 
@@ -38,7 +39,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _tau(tau: float) -> str:
+def accuracy(tau: float) -> str:
+  """As in 1e-3."""
   return f"{tau:.0e}".replace("e-0", "e-")
 
 
@@ -56,7 +58,7 @@ def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
           [
             base,
             _MODE_NAMES[mode],
-            _tau(tau),
+            accuracy(tau),
             f"**{number(statistics.median(ratios))}**",
             number(min(ratios)),
             f"{number(worst.ratio)} ({worst.task})",
@@ -85,12 +87,33 @@ def _against_line_search(summary: dict) -> str:
             [
               method,
               other,
-              _tau(tau),
+              accuracy(tau),
               f"**{number(analysis.median(found))}**",
               f"{ahead} of {len(found)}",
             ]
           )
   return table(["method", "against", "target", "median", "ahead in"], rows)
+
+
+def _forward_only(summary: dict) -> str:
+  """What searches evaluated besides; nothing where nothing was."""
+  listed: dict[str, list[int]] = {}
+  for name, task in summary["tasks"].items():
+    if analysis.group(name, task) in _HEADLINE:
+      by_method = {r["method"]: r["forward_only"] for r in task["rows"]}
+      for method, number_of in by_method.items():
+        listed.setdefault(method, []).append(number_of)
+  parts = [
+    f"{method} {statistics.median(found):.0f}"
+    for method, found in listed.items()
+    if any(found)
+  ]
+  if not parts:
+    return ""
+  return (
+    "Losses evaluated without a gradient, which is in no count above, in whole"
+    f" runs (medians over tasks): {', '.join(parts)}.\n"
+  )
 
 
 def _solved(summary: dict, groups: tuple[str, ...]) -> str:
@@ -104,7 +127,7 @@ def _solved(summary: dict, groups: tuple[str, ...]) -> str:
       if any(tried for _, tried in shares):
         cells = [f"{done} of {tried}" for done, tried in shares]
         rows.append([method, _MODE_NAMES[mode], *cells])
-  return table(["method", "rate", *map(_tau, targets.TAUS)], rows)
+  return table(["method", "rate", *map(accuracy, targets.TAUS)], rows)
 
 
 def _lags(summary: dict) -> str:
@@ -119,7 +142,7 @@ def _lags(summary: dict) -> str:
         for x in found
       ]
       rows.append([GROUPS[key], base, _MODE_NAMES[mode], *cells])
-  return table(["tasks", "base", "rate", *map(_tau, targets.TAUS)], rows)
+  return table(["tasks", "base", "rate", *map(accuracy, targets.TAUS)], rows)
 
 
 def _named(summary: dict, wanted, text) -> str:
@@ -132,7 +155,7 @@ def _named(summary: dict, wanted, text) -> str:
         hits = sorted((c for c in found if wanted(c.ratio)), key=text)
         if hits:
           names = ", ".join(f"{c.task} {number(c.ratio)}" for c in hits)
-          where = f"{base}, {_MODE_NAMES[mode]}, {_tau(tau)}"
+          where = f"{base}, {_MODE_NAMES[mode]}, {accuracy(tau)}"
           lines.append(f"- {where} ({len(hits)} of {len(found)}): {names}")
   return "\n".join(lines or ["None."]) + "\n"
 
@@ -144,12 +167,13 @@ def _by_task(summary: dict, wanted: str) -> str:
     shown += [(base, mode), (f"{base}+predict", "drop_in")]
     shown += [(f"{base}+predict", "tuned")]
   shown += [("nesterov", "tuned"), ("optimistic", "tuned")]
-  shown += [(m, "tuned") for m in opponents.LINE_SEARCH]
+  run = {r["method"] for t in summary["tasks"].values() for r in t["rows"]}
+  shown += [(m, "tuned") for m in opponents.LINE_SEARCH if m in run]
   rows = []
   for name, task in summary["tasks"].items():
     if analysis.group(name, task) == wanted and _MIDDLE in task["taus"]:
       found = [analysis.row(task, *column, _MIDDLE) for column in shown]
-      cells = [_count(r["median"]) if r else "" for r in found]
+      cells = [count(r["median"]) if r else "" for r in found]
       rows.append([name, str(task["size"]), *cells])
   short = {"drop_in": " (base's rate)", "tuned": ""}
   head = [method.replace("+predict", "+p") + short[m] for method, m in shown]
@@ -321,9 +345,10 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
   for key, title in GROUPS.items():
     parts += [f"### {title}\n", _against_base(summary, (key,))]
   parts += [
-    "## Against L-BFGS\n",
+    "## Against methods that search their own step\n",
     "Every evaluation of a line search counts.\n",
     _against_line_search(summary),
+    *filter(None, [_forward_only(summary)]),
     "## Share solved\n",
     "Reporting and CUTEst tasks together; float32 cannot resolve every"
     " target, and those it cannot are left out for all methods.\n",

@@ -1,7 +1,9 @@
 """Runs cells, in several processes, until none is missing."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -109,15 +111,37 @@ def run(
     jobs: processes. Only counts are taken here, so they do not disturb.
     hidden: no progress bar.
   """
+  todo = {task: missing(folder, task, methods) for task in tasks}
+  return pooled(
+    {task: paths for task, paths in todo.items() if paths},
+    functools.partial(work, folder, methods=methods),
+    jobs,
+    hidden,
+  )
+
+
+def pooled(
+  todo: dict[str, list[pathlib.Path]],
+  work: Callable[..., str | None],
+  jobs: int,
+  hidden: bool = False,
+) -> int:
+  """Works on tasks in several processes; returns how many of them failed.
+
+  Args:
+    todo: task -> the files that it will write.
+    work: called with ``task`` and ``parent``, the process that a worker ends
+      with; returns a traceback if it fails. It must be picklable.
+    jobs: processes.
+    hidden: no progress bar.
+  """
   started = time.time()
   os.environ.update(_WORKER_ENVIRONMENT)
-  todo = {task: missing(folder, task, methods) for task in tasks}
-  todo = {task: paths for task, paths in todo.items() if paths}
   paths = [path for listed in todo.values() for path in listed]
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
     pid = os.getpid()
-    futures = [pool.submit(work, folder, task, methods, pid) for task in todo]
+    futures = [pool.submit(work, task=task, parent=pid) for task in todo]
     try:
       _follow(futures, paths, hidden)
     except KeyboardInterrupt:

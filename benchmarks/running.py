@@ -14,7 +14,7 @@ from benchmarks import opponents
 from benchmarks import tasks
 import optax_predict
 
-_PREDICTORS = ("+predict", "+original")
+_PREDICTORS = ("+predict", "+original", "+accelerate")
 
 
 class Run(NamedTuple):

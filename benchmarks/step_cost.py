@@ -37,7 +37,10 @@ import optax
 from benchmarks import environment
 from benchmarks import timing
 import optax_predict
-from optax_predict import _fast_forward as fast_forward
+from optax_predict.core import trees
+from optax_predict.engine import predicting
+from optax_predict.engine import window
+from optax_predict.forms import visit
 
 STEPS = 8
 # Updates that a training step takes as long as, and such steps in one timing: the
@@ -136,7 +139,7 @@ def _forms(tx, base, setting: Setting):
 def _steps_at_once(setting: Setting) -> int:
   """Steps of `fast_forward` in one pass, under a horizon without limits."""
   needs_look_ahead = _FORECASTERS[setting.forecaster]().needs_look_ahead
-  return 1 if needs_look_ahead else fast_forward.STEPS_AT_ONCE
+  return 1 if needs_look_ahead else window.STEPS_AT_ONCE
 
 
 def _is_state(x: Any) -> bool:
@@ -144,11 +147,16 @@ def _is_state(x: Any) -> bool:
 
 
 def _with_steps_left(state: Any, steps: int = STEPS) -> Any:
-  """The state with this many predicted steps to go, whatever it is now."""
+  """The state with this many predicted steps to go, whatever it is now.
+
+  Fewer than none: it rests for so many true gradients.
+  """
 
   def refill(x):
-    left = jnp.int32(steps)
-    return x._replace(remaining_steps=left) if _is_state(x) else x
+    if not _is_state(x):
+      return x
+    left = x.window._replace(remaining_steps=jnp.int32(max(steps, 0)))
+    return x._replace(window=left, rest_steps=jnp.int32(max(-steps, 0)))
 
   return jax.tree.map(refill, state, is_leaf=_is_state)
 
@@ -171,7 +179,7 @@ def _filled(tx, params, count: int = 24):
 def _history_bytes(state: Any, smallest: int) -> int:
   """Bytes of the parameter-sized buffers that only the predictor reads."""
   parts = jax.tree.leaves(state, is_leaf=_is_state)
-  held = [(x.gradient_history, x.anchor_params) for x in parts if _is_state(x)]
+  held = [(x.gradient_history, x.anchor.params) for x in parts if _is_state(x)]
   found = jax.tree.leaves(held)
   return sum(x.nbytes for x in found if x.size >= smallest)
 
@@ -207,20 +215,25 @@ def _fixed_count(tx):
   """The same steps, with a trip count that the compiler knows."""
 
   def forward(params, state):
-    zeros, live = optax.tree.zeros_like(params), fast_forward.detach(state)
-    parts = jax.tree.leaves(state, is_leaf=_is_state)
-    held = [fast_forward.read_only(x) for x in parts if _is_state(x)]
+    zeros, state = optax.tree.zeros_like(params), _with_steps_left(state)
+
+    def predict(parts, updates, live, params):
+      # Tied to the carry: a bfloat16 history is not to be widened once and kept.
+      params, held = lax.optimization_barrier((params, state[0]))
+      held = held._replace(window=live)
+      forecast, held = predicting.predict_gradient(parts, held, params)
+      return trees.cast_like(forecast, updates), held.window
 
     def body(_, carry):
-      # Tied to the carry: a bfloat16 history is not to be widened once and kept.
-      (params, live), kept = lax.optimization_barrier((carry, held))
-      state = fast_forward.attach(live, kept)
-      updates, state = tx.update(zeros, state, params, is_predicted_step=True)
-      return optax.apply_updates(params, updates), fast_forward.detach(state)
+      params, live, base_state = carry
+      chain_state = (visit.Visit(predict, live), *base_state)
+      updates, (live, *base_state) = tx.update(zeros, chain_state, params)
+      params = optax.apply_updates(params, updates)
+      return params, live.state, tuple(base_state)
 
-    carry = params, _with_steps_left(live)
-    params, live = lax.fori_loop(0, STEPS, body, carry)
-    return params, fast_forward.attach(live, held)
+    carry = params, state[0].window, state[1:]
+    params, live, base_state = lax.fori_loop(0, STEPS, body, carry)
+    return params, (state[0]._replace(window=live), *base_state)
 
   return forward
 

@@ -60,7 +60,7 @@ def _deterministic(folder: pathlib.Path) -> dict | None:
   ]
   rows, curves = [], {}
   for method, cell in starts.items():
-    if method != cells.REFERENCE:
+    if method != cells.REFERENCE and cell["runs"]:
       rows += _rows(cell, bests, taus)
       curves |= _curves(cell, bests)
   return {
@@ -68,6 +68,7 @@ def _deterministic(folder: pathlib.Path) -> dict | None:
     "start": [cell_files.number(x) for x in origins],
     "best": [cell_files.number(x) for x in bests],
     "taus": taus,
+    "tried": {m: len(grid["runs"]) for m, grid in grids.items()},
     "rows": rows,
     "curves": curves,
   }

@@ -1,30 +1,32 @@
-"""Fewer true gradients for the optax optimizer you already have."""
+"""Fewer true gradients for the optax optimizer you already have, in any loop."""
 
 import importlib
 from typing import Any
 
 from optax_predict import forecasters
 from optax_predict import horizons
-from optax_predict import monitoring
-from optax_predict import predictability
-from optax_predict._base import Forecast
-from optax_predict._base import Forecaster
-from optax_predict._base import ForecastError
-from optax_predict._base import Horizon
-from optax_predict._base import Motion
-from optax_predict._fast_forward import fast_forward
-from optax_predict._leaks import check_chain
-from optax_predict._opt_state import get_stats
-from optax_predict._opt_state import reset
-from optax_predict._opt_state import should_compute_full
-from optax_predict._predictor import gradient_predictor
-from optax_predict._state import GradientPredictor
-from optax_predict._state import PredictorStats
-from optax_predict._state import PredictState
-from optax_predict._transform import predict_gradients
-from optax_predict._value_and_grad import value_and_grad
+from optax_predict.core.interfaces import Forecast
+from optax_predict.core.interfaces import Forecaster
+from optax_predict.core.interfaces import ForecastError
+from optax_predict.core.interfaces import Horizon
+from optax_predict.core.interfaces import Motion
+from optax_predict.diagnostics import monitoring
+from optax_predict.diagnostics import predictability
+from optax_predict.engine.predictor import gradient_predictor
+from optax_predict.engine.state import AccelerateState
+from optax_predict.engine.state import GradientPredictor
+from optax_predict.engine.state import PredictorStats
+from optax_predict.engine.state import PredictState
+from optax_predict.forms.accelerate import accelerate
+from optax_predict.forms.check_chain import check_chain
+from optax_predict.forms.fast_forward import fast_forward
+from optax_predict.forms.predict_gradients import predict_gradients
+from optax_predict.forms.predictor_states import get_stats
+from optax_predict.forms.predictor_states import reset
+from optax_predict.forms.predictor_states import should_compute_full
+from optax_predict.forms.value_and_grad import value_and_grad
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -35,6 +37,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+  "AccelerateState",
   "Forecast",
   "ForecastError",
   "Forecaster",
@@ -43,6 +46,7 @@ __all__ = [
   "Motion",
   "PredictState",
   "PredictorStats",
+  "accelerate",
   "check_chain",
   "fast_forward",
   "forecasters",

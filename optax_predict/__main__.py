@@ -1,7 +1,7 @@
-"""Trains real problems with and without gradient prediction.
+"""Trains real problems with an optimizer as it is, and accelerated.
 
-The learning rate of the optimizer alone is tuned first; prediction then runs at
-that same rate. Prints a table, writes a plot and JSON.
+The learning rate of the optimizer alone is tuned. Accelerated, it runs at that
+rate, at a tenth and at a hundredth of it. Prints a table, writes a plot and JSON.
 """
 
 import argparse
@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     import sklearn  # noqa: F401
     import tqdm
 
-    from optax_predict._demo import report
-    from optax_predict._demo import tasks
+    from optax_predict.demo import report
+    from optax_predict.demo import tasks
   except ImportError as error:
     print(
       f"error: {error.name} is not installed. Install {_NEEDS}.",
@@ -48,23 +48,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(task, name, options, tick):
-  """Tunes one optimizer alone, then runs it with prediction at that rate."""
-  from optax_predict._demo import report
-  from optax_predict._demo import runs
+  """Tunes one optimizer alone, then runs both at that rate and below."""
+  from optax_predict.demo import report
+  from optax_predict.demo import runs
+  from optax_predict.forms.accelerate import accelerate
 
   optimizer = task.optimizers[name]
-  alone = runs.compile_run(task, optimizer, is_predicting=False)
-  predicting = runs.compile_run(task, optimizer, is_predicting=True)
+  alone = runs.compile_run(task, optimizer)
+  accelerated = runs.compile_run(task, lambda rate: accelerate(optimizer(rate)))
   guess = 0.01 if name == "adam" else 0.1
   tuning = runs.tune(alone, task, options.seed, guess, tick)
-  best = min(tuning, key=lambda run: runs.quality(task, run))
+  best = min(tuning, key=lambda run: runs.quality(task, run)).rate
   seeds = range(options.seed, options.seed + (1 if options.quick else 3))
-  both: tuple[list[Any], list[Any]] = ([], [])
-  for seed in seeds:
-    for run, results in zip((alone, predicting), both, strict=True):
-      results.append(run(best.rate, seed))
-      tick()
-  return report.summarize(task, name, *both)
+  found: dict[float, tuple[list[Any], list[Any]]] = {}
+  for share in report.SHARES if not task.is_noisy else (1.0,):
+    found[share] = ([], [])
+    for seed in seeds:
+      for run, results in zip((alone, accelerated), found[share], strict=True):
+        results.append(run(share * best, seed))
+        tick()
+  return report.summarize(task, name, len(tuning), found)
 
 
 def _parse(argv):

@@ -19,12 +19,11 @@ except ImportError as error:
     ' pip install "optax_predict[flax]"'
   ) from error
 
-from optax_predict import _base
-from optax_predict import _checks
-from optax_predict import _fast_forward
-from optax_predict import _opt_state
-from optax_predict import _state
-from optax_predict import _value_and_grad
+from optax_predict import forms
+from optax_predict.core import checks
+from optax_predict.core import trees
+from optax_predict.engine import state as predict_state
+from optax_predict.forms import predictor_states
 
 # Renamed in flax 0.12.
 _pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure
@@ -85,11 +84,11 @@ def fast_forward(
     )
   params = _pure(nnx.state(model, optimizer.wrt))
   opt_state = _pure(optimizer.opt_state)
-  before = _opt_state.get_stats(opt_state).total_steps
-  params, opt_state = _fast_forward.fast_forward(
+  before = predictor_states.get_stats(opt_state).total_steps
+  params, opt_state = forms.fast_forward.fast_forward(
     optimizer.tx, params, opt_state, **_pure(extra_args)
   )
-  taken = _opt_state.get_stats(opt_state).total_steps - before
+  taken = predictor_states.get_stats(opt_state).total_steps - before
   nnx.update(model, params)
   nnx.update(optimizer.opt_state, nnx.state(opt_state))
   optimizer.step[...] += taken.astype(optimizer.step[...].dtype)
@@ -162,13 +161,13 @@ def value_and_grad(
         "state= is missing: pass the optimizer's state, as in"
         " value_and_grad(model, batch, state=optimizer.opt_state)."
       )
-    is_due = _opt_state.should_compute_full(_pure(state))
+    is_due = predictor_states.should_compute_full(_pure(state))
     shapes, gradients = nnx.eval_shape(evaluate, args, kwargs)
     value = _skipped_value(skipped, shapes)
     return nnx.cond(
       is_due,
       evaluate,
-      lambda args, kwargs: (value, _base.zeros(gradients)),
+      lambda args, kwargs: (value, trees.zeros(gradients)),
       args,
       kwargs,
     )
@@ -178,12 +177,12 @@ def value_and_grad(
 
 def should_compute_full(optimizer: nnx.Optimizer) -> jax.Array:
   """:func:`optax_predict.should_compute_full` of an ``nnx.Optimizer``."""
-  return _opt_state.should_compute_full(_pure(optimizer.opt_state))
+  return predictor_states.should_compute_full(_pure(optimizer.opt_state))
 
 
-def get_stats(optimizer: nnx.Optimizer) -> _state.PredictorStats:
+def get_stats(optimizer: nnx.Optimizer) -> predict_state.PredictorStats:
   """:func:`optax_predict.get_stats` of an ``nnx.Optimizer``."""
-  return _opt_state.get_stats(_pure(optimizer.opt_state))
+  return predictor_states.get_stats(_pure(optimizer.opt_state))
 
 
 def reset(optimizer: nnx.Optimizer) -> None:
@@ -191,7 +190,7 @@ def reset(optimizer: nnx.Optimizer) -> None:
 
   ``optimizer.step`` and the state of the optimizer itself stay.
   """
-  opt_state = _opt_state.reset(_pure(optimizer.opt_state))
+  opt_state = predictor_states.reset(_pure(optimizer.opt_state))
   nnx.update(optimizer.opt_state, nnx.state(opt_state))
 
 
@@ -199,9 +198,9 @@ def _skipped_value(skipped, shapes):
   """What a skipped call returns for value and aux: ``skipped``, else NaN."""
   if skipped is None:
     return jax.tree_util.tree_map_with_path(
-      _value_and_grad.not_evaluated, shapes
+      forms.value_and_grad.not_evaluated, shapes
     )
-  _checks.check_like("skipped", skipped, shapes)
+  checks.check_like("skipped", skipped, shapes)
   return jax.tree.map(
     lambda x, shape: jnp.asarray(x, shape.dtype), skipped, shapes
   )

@@ -90,6 +90,14 @@ def flat(tree):
   return np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves])
 
 
+def skipped(gradients, opt_state):
+  """What a loop hands over that evaluates a gradient only when one is due."""
+  is_due = optax_predict.should_compute_full(opt_state)
+  return jax.tree.map(
+    lambda g: jnp.where(is_due, g, jnp.zeros_like(g)), gradients
+  )
+
+
 def x64(enabled):
   """Double precision inside a ``with``; jax moved it in version 0.8."""
   if hasattr(jax, "enable_x64"):

@@ -6,7 +6,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from optax_predict import _sums
+from optax_predict.core import reductions
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -17,10 +17,10 @@ def step(way, basis, known, rows, i, say, pair):
   basis, its inner products and the next rows, then the addition and the reduction.
   """
   inside = jnp.stack(
-    [_sums.inner_products([(x, v) for x in basis]) for v in pair]
+    [reductions.inner_products([(x, v) for x in basis]) for v in pair]
   )
   first, second = pair
-  products = _sums.inner_products(
+  products = reductions.inner_products(
     [(first, first), (first, second), (second, second)]
   )
   yes = jnp.ones([], bool)

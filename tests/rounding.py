@@ -16,7 +16,7 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from optax_predict import _sums
+from optax_predict.core import reductions
 
 SEED = int(os.environ.get("ROUNDING", "0"))
 
@@ -40,6 +40,6 @@ def pytest_configure(config):
   del config
   if SEED == 0:
     return
-  apply_updates, inner_products = optax.apply_updates, _sums.inner_products
+  apply_updates, inner_products = optax.apply_updates, reductions.inner_products
   optax.apply_updates = lambda *args: jax.tree.map(moved, apply_updates(*args))
-  _sums.inner_products = lambda *args: moved(inner_products(*args))
+  reductions.inner_products = lambda *args: moved(inner_products(*args))

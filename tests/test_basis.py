@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import optax_predict
-from optax_predict import _basis
+from optax_predict.forecasters.secant import rotation
 from tests import helpers
 from tests import pairs
 
@@ -27,7 +27,7 @@ def joined(tree):
 
 
 def step(*given):
-  basis, known, rows, added, _ = pairs.step(_basis, *given)
+  basis, known, rows, added, _ = pairs.step(rotation, *given)
   return basis, known, rows, added.is_worn
 
 
@@ -142,7 +142,7 @@ def errors_of_forecasts(dtype, length=800, size=64):
     x = x + kick
     state = predictor.record_gradient(gradient(x), state, x)
     x = jax.lax.fori_loop(0, count, lambda _, x: x - 0.7 * gradient(x), x)
-    return (x, state), state.relative_error
+    return (x, state), state.statistics.relative_error
 
   @jax.jit
   def run(x, kicks, steps):
@@ -158,7 +158,7 @@ def errors_of_forecasts(dtype, length=800, size=64):
 def test_a_basis_that_rounding_wore_out_is_begun_anew(monkeypatch):
   whole = np.median(errors_of_forecasts(None)[-300:])
   rounded = np.median(errors_of_forecasts(jnp.bfloat16)[-300:])
-  monkeypatch.setattr(_basis, "_WORN", np.inf)
+  monkeypatch.setattr(rotation, "_WORN", np.inf)
   worn = np.median(errors_of_forecasts(jnp.bfloat16)[-300:])
   assert whole < 0.02
   assert rounded < 0.05

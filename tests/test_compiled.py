@@ -72,9 +72,9 @@ def test_secant_copies_no_history_on_predicted_steps(leaves):
   compiled = compile_fast_forward(tx, leaves)
   # The parameters once, at most; not the 6 directions nor Adam's moments.
   assert copies_in_loop(compiled.as_text()) <= leaves
-  # The forecast, and what XLA keeps of the updates.
+  # The forecast that steps share, the next one, and what XLA keeps of the updates.
   temporary = compiled.memory_analysis().temp_size_in_bytes
-  assert temporary <= 2.1 * 4 * SIZE * leaves
+  assert temporary <= 3.1 * 4 * SIZE * leaves
 
 
 def compile_update(tx, leaves):

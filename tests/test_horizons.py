@@ -207,8 +207,8 @@ def test_a_window_ends_where_the_error_is_beyond_trust(trust, is_over):
   state = predictor.init(jnp.zeros(4))
   state = predictor.record_gradient(jnp.ones(4), state, jnp.zeros(4))
   assert not predictor.should_compute_full(state)
-  ahead = predictor.look_ahead(state, jnp.ones(4))
-  assert bool(predictor.should_compute_full(ahead)) == is_over
+  _, state = predictor.predict_gradient(state, jnp.ones(4))
+  assert bool(predictor.should_compute_full(state)) == is_over
 
 
 PHASES = [
@@ -297,7 +297,7 @@ def test_a_gradient_that_failed_is_not_counted():
     state = predictor.record_gradient(scale * jnp.ones(2), state)
     assert predictor.should_compute_full(state)
   state = predictor.record_gradient(jnp.ones(2), state)
-  assert int(state.remaining_steps) == 3
+  assert int(state.window.remaining_steps) == 3
 
 
 @pytest.mark.parametrize(

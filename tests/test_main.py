@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from optax_predict import __main__ as cli
-from optax_predict._demo import report
-from optax_predict._demo import runs
-from optax_predict._demo import tasks
+from optax_predict.demo import report
+from optax_predict.demo import runs
+from optax_predict.demo import tasks
 
 
 def run(*arguments):
@@ -68,17 +68,31 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
   task = tasks.Task("hill", None, None, None, None, {}, 3, False)
 
   def result(losses):
-    return runs.Run(0.1, np.array(losses), np.zeros(3, int), 0, losses[-1], 1.0)
+    return runs.Run(0.1, np.array(losses), 0, losses[-1], 3.0)
 
-  summary = report.summarize(
-    task, "adam", [result([4.0, 2.0, 1.0])], [result([4.0, 3.0, np.inf])]
-  )
-  line = report.table([summary]).splitlines()[2]
-  assert line.split()[:1] == ["hill"] and " - " in line
+  alone, better = [result([4.0, 2.0, 1.0])], [result([4.0, 1.0, 1.0])]
+  worse = [result([4.0, 3.0, np.inf])]
+  found = {1.0: (alone, worse), 0.1: (alone, better)}
+  summary = report.summarize(task, "adam", 9, found)
+  line = report.table([summary]).splitlines()[4]
+  assert line.split() == [
+    "hill",
+    "adam",
+    "9",
+    "0.1",
+    "1e-02",
+    "3",
+    "-",
+    "2",
+    "-",
+  ]
+  better_first = report.summarize(task, "adam", 9, {1.0: (alone, better)})
+  line = report.table([better_first]).splitlines()[4]
+  assert line.split() == ["hill", "adam", "9", "0.1", "1e-02", "3", "2", "0.67"]
   report.write_json(tmp_path / "r.json", [summary], seed=0)
   stored = json.loads((tmp_path / "r.json").read_text())
   target = stored["results"][0]["targets"][0]
-  assert target["gradients"] == 3 and target["gradients_predicting"] is None
+  assert target["gradients_alone"] == 3 and target["gradients"] == [None, 2]
 
 
 def test_readme_shows_the_stored_table():

@@ -160,5 +160,5 @@ def test_a_state_beside_its_params_can_be_donated():
   tx = optax.chain(transform("momentum, adaptive"), optax.adam(0.1))
   p = {"a": jnp.ones((2, SIZE))}
   _, state = jax.jit(tx.update)(p, tx.init(p), p)
-  np.testing.assert_array_equal(state[0].anchor_params["a"], p["a"])
+  np.testing.assert_array_equal(state[0].anchor.params["a"], p["a"])
   assert_no_shared_buffers((p, state))

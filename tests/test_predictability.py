@@ -7,10 +7,10 @@ import optax
 import pytest
 
 import optax_predict
-from optax_predict import _report
 from optax_predict import forecasters
 from optax_predict import horizons
 from optax_predict import predictability
+from optax_predict.diagnostics import report
 
 SCALES = np.logspace(-2, 0, 5).astype(np.float32)
 STALE = {"stale": forecasters.momentum(momentum=0.0)}
@@ -146,7 +146,7 @@ def test_balance_is_where_a_window_keeps_its_length(rtol):
     state = horizon.init()._replace(length=jnp.float32(7))
     return float(horizon.update(error, state)[1].length)
 
-  at = jnp.float32(_report.balance(rtol))
+  at = jnp.float32(report.balance(rtol))
   assert length_after(at) == pytest.approx(7, rel=1e-5)
   assert length_after(1.1 * at) < 7 < length_after(0.9 * at)
 

@@ -63,7 +63,7 @@ def resting():
     return state
 
   state = tx.init(jnp.zeros(50))
-  while int(state.remaining_steps) == 0:
+  while int(state.rest_steps) == 0:
     assert int(state.step_count) < 100
     state = feed(state)
   return state, feed
@@ -71,7 +71,7 @@ def resting():
 
 def test_true_gradients_are_due_and_unseen_during_a_rest(resting):
   state, feed = resting
-  kept, length = state.gradient_history, -int(state.remaining_steps)
+  kept, length = state.gradient_history, int(state.rest_steps)
   assert length == 16
   for _ in range(length):
     before, state = state, feed(state)
@@ -80,7 +80,7 @@ def test_true_gradients_are_due_and_unseen_during_a_rest(resting):
       jax.tree.leaves(state.gradient_history), jax.tree.leaves(kept)
     ):
       np.testing.assert_array_equal(new, old)
-  assert int(state.remaining_steps) == 0
+  assert int(state.rest_steps) == 0
   stats = optax_predict.get_stats(state)
   assert int(stats.predicted_steps) == 0
   assert int(stats.computed_steps) == int(state.step_count)
@@ -98,7 +98,7 @@ def test_fast_forward_does_not_wake_it(resting):
   opt_state = (state, *tx.init(params)[1:])
   after, opt_state = optax_predict.fast_forward(tx, params, opt_state)
   np.testing.assert_array_equal(after, params)
-  assert int(opt_state[0].remaining_steps) == -16
+  assert int(opt_state[0].rest_steps) == 16
 
 
 def test_a_window_that_led_to_a_far_larger_gradient_is_followed_by_a_pause():
@@ -141,13 +141,13 @@ def test_a_true_gradient_after_a_window_is_passed_on_at_a_bounded_length():
   for i in range(2):
     updates, state = update(one, state, params + i)
     np.testing.assert_array_equal(updates, one)
-  assert int(state.remaining_steps) > 0
-  while int(state.remaining_steps) > 0:
-    _, state = update(one, state, params)
+  assert int(state.window.remaining_steps) > 0
+  while int(state.window.remaining_steps) > 0:
+    _, state = update(0 * one, state, params)
   lengths = []
   for factor in (100.0, 100.0, 3.0, 100.0):
     updates, state = update(factor * one, state, params)
     lengths.append(float(jnp.linalg.norm(updates)))
-    assert int(state.remaining_steps) <= 0
+    assert int(state.window.remaining_steps) <= 0
   # Twice the last until one is not longer; from there on as they are.
   np.testing.assert_allclose(lengths, [10.0, 20.0, 15.0, 500.0], rtol=1e-6)

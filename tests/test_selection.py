@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_predict import _selection
+from optax_predict.forecasters.secant import selection
 from tests import helpers
 from tests import pairs
 
@@ -12,7 +12,7 @@ SIZE = 30
 
 
 def step(*given):
-  basis, known, rows, _, by = pairs.step(_selection, *given)
+  basis, known, rows, _, by = pairs.step(selection, *given)
   return basis, known, rows, by.source
 
 

@@ -321,8 +321,8 @@ def windows(updates, calls):
   state = tx.init(params)
   for _ in range(calls):
     params, state = step(params, state)
-    taken.append(int(state[0].elapsed_steps) - 1)
-  return taken, bool(state[0].window_stopped)
+    taken.append(int(state[0].window.elapsed_steps) - 1)
+  return taken, bool(state[0].window.was_cut)
 
 
 def test_perfect_windows_double():

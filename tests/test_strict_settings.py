@@ -129,10 +129,11 @@ def nnx_value_and_grad(model, optimizer):
   optimizer.update(model, gradients)
 
 
-# Another form is another line: in_a_loop(per_step, build) for one with a plain loop.
+# Another form is another line.
 FORMS = {
   "per step": in_a_loop(per_step),
   "fast_forward": in_a_loop(fast_forward),
+  "accelerate": in_a_loop(per_step, optax_predict.accelerate),
   "value_and_grad": in_a_loop(value_and_grad),
   "nnx fast_forward": in_a_module(nnx_fast_forward),
   "nnx value_and_grad": in_a_module(nnx_value_and_grad),

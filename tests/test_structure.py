@@ -1,4 +1,4 @@
-"""The layout: imports run one way, and nothing runs at import."""
+"""The layout: imports run one way between folders, and nothing runs at import."""
 
 import ast
 import pathlib
@@ -9,62 +9,78 @@ import optax_predict
 
 PACKAGE = pathlib.Path(optax_predict.__file__).parent
 
-# What a module may import from this package.
+# What may import what stands before it.
 LAYERS = [
-  {"_checks"},
-  {"_base"},
-  {"_sums"},
-  {"_backtest", "_basis"},
-  {"_selection"},
-  {"_pairs"},
+  {"core"},
   {"forecasters", "horizons"},
-  {"_state"},
-  {"_correction", "_limits", "_opt_state", "_parts", "_scoring"},
-  {"_predicting", "_recording"},
-  {"_predictor"},
-  {"_transform"},
-  {"_leaks"},
-  {"_retreat"},
-  {"_fast_forward", "_value_and_grad"},
-  {"monitoring", "nnx"},
-  {"_observed_run", "_report"},
-  {"predictability"},
+  {"engine"},
+  {"forms"},
+  {"diagnostics", "nnx"},
   {"__init__"},
-  {"_demo"},
+  {"demo"},
   {"__main__"},
 ]
+LONGEST_FILE = 300
 
 
-def layer(module):
-  return next(i for i, names in enumerate(LAYERS) if module in names)
+def layer(name):
+  return next(i for i, names in enumerate(LAYERS) if name in names)
 
 
-def imports(path):
+def imported_modules(path):
+  """Dotted names, below the package, of what a file imports of it."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.ImportFrom) and node.module:
       parts = node.module.split(".")
       if parts[0] == "optax_predict":
-        names = [parts[1]] if len(parts) > 1 else [a.name for a in node.names]
-        yield from names
+        for alias in node.names:
+          yield (*parts[1:], alias.name)
 
 
 def test_imports_run_one_way():
   checked = 0
   for path in PACKAGE.rglob("*.py"):
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    for name in imports(path):
+    for name, *_ in imported_modules(path):
       if name == parts[0]:
-        continue  # inside a subpackage
+        continue  # inside a folder
       checked += 1
       assert layer(name) < layer(parts[0]), (path.name, name)
   assert checked > 15
+
+
+def test_no_module_is_imported_in_a_circle():
+  modules = {
+    path.relative_to(PACKAGE).with_suffix("").parts: path
+    for path in PACKAGE.rglob("*.py")
+  }
+  imports = {
+    name: {
+      other
+      for found in imported_modules(path)
+      for other in (found, found[:-1])
+      if other in modules and other != name
+    }
+    for name, path in modules.items()
+  }
+  while imports:
+    free = {name for name, found in imports.items() if not found}
+    assert free, f"in a circle: {sorted(imports)}"
+    imports = {
+      name: found - free for name, found in imports.items() if name not in free
+    }
+
+
+def test_no_file_holds_two_ideas():
+  for path in PACKAGE.rglob("*.py"):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE, path.name
 
 
 def test_forecasters_do_not_know_each_other():
   for folder in ("forecasters", "horizons"):
     for path in (PACKAGE / folder).glob("*.py"):
       if path.name != "__init__.py":
-        assert folder not in set(imports(path)), path
+        assert folder not in {n for n, *_ in imported_modules(path)}, path
 
 
 def test_runtime_needs_only_jax_and_optax():

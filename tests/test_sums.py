@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import optax_predict
-from optax_predict import _sums
+from optax_predict.core import reductions
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_long_sum_is_as_good_as_a_short_one(shape):
   rng = np.random.default_rng(0)
   vectors = [rng.normal(size=shape).astype(np.float32) for _ in range(6)]
   pairs = [(jnp.asarray(x), jnp.asarray(vectors[0])) for x in vectors]
-  found = jax.jit(_sums.inner_products)(pairs)
+  found = jax.jit(reductions.inner_products)(pairs)
   wide = [np.float64(x).ravel() for x in vectors]
   wanted = [x @ wide[0] for x in wide]
   # One by one, the sum of a million squares is off by 4e-4.

@@ -47,11 +47,11 @@ def start(dtype="float32"):
 
 
 def run(tx, params, steps, loss=loss_fn):
-  """Plain optax loop: the true gradient is always passed."""
+  """Plain optax loop: the true gradient where it is due."""
 
   @jax.jit
   def step(params, state):
-    gradients = jax.grad(loss)(params)
+    gradients = helpers.skipped(jax.grad(loss)(params), state)
     updates, state = tx.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
 
@@ -129,6 +129,7 @@ def test_gradients_of_another_dtype_keep_theirs(forecaster, horizon):
     gradients = jax.tree.map(
       lambda x, i=i: (x * 0.9**i).astype(jnp.bfloat16), params
     )
+    gradients = helpers.skipped(gradients, state)
     updates, state = tx.update(gradients, state, params)
     for leaf in jax.tree.leaves(updates):
       assert leaf.dtype == jnp.bfloat16
@@ -144,6 +145,7 @@ def test_true_gradients_pass_unchanged(forecaster):
   for i in range(12):
     due = bool(optax_predict.should_compute_full(state))
     gradients = jax.tree.map(lambda x, i=i: x * 0.9**i, params)
+    gradients = helpers.skipped(gradients, state)
     updates, state = tx.update(gradients, state, params)
     if due:
       jax.tree.map(np.testing.assert_array_equal, updates, gradients)
@@ -158,19 +160,28 @@ def test_parameters_may_be_empty(forecaster, horizon):
       assert jax.tree.structure(updates) == jax.tree.structure(params)
 
 
-def test_predicted_steps_ignore_the_gradient_passed(forecaster, horizon):
+def test_a_gradient_that_nobody_asked_for_is_used(forecaster, horizon):
+  """In the middle of a window: it is a true gradient, and ends it."""
   tx = optax_predict.predict_gradients(forecaster, horizon)
   params = {"a": jnp.ones(3)}
   state = tx.init(params)
-  for _ in range(30):
-    due = bool(optax_predict.should_compute_full(state))
-    # Anything may stand in for a gradient that was not computed.
-    value = 1.0 if due else 1e30
-    updates, state = tx.update({"a": jnp.full(3, value)}, state, params)
+  used = 0
+  for i in range(30):
+    is_due = bool(optax_predict.should_compute_full(state))
+    before = optax_predict.get_stats(state)
+    is_given = is_due or i % 7 == 3
+    gradients = {"a": jnp.full(3, 1.0 if is_given else 0.0)}
+    updates, state = tx.update(gradients, state, params)
     params = optax.apply_updates(
       params, jax.tree.map(lambda u: -0.01 * u, updates)
     )
-    assert float(jnp.max(jnp.abs(updates["a"]))) < 10
+    after = optax_predict.get_stats(state)
+    assert int(after.computed_steps - before.computed_steps) == int(is_given)
+    assert int(after.total_steps - before.total_steps) == 1
+    if is_given and not is_due:
+      np.testing.assert_array_equal(updates["a"], gradients["a"])
+      used += 1
+  assert used > 0
   assert int(optax_predict.get_stats(state).predicted_steps) > 0
 
 
@@ -190,6 +201,7 @@ def test_bad_gradient_passes_but_never_enters_the_history(
     if is_bad:
       gradients["a"] = gradients["a"].at[2].set(bad)
       seen += 1
+    gradients = helpers.skipped(gradients, state)
     history = state.gradient_history
     updates, state = tx.update(gradients, state, params)
     if due:
@@ -228,10 +240,6 @@ def test_non_finite_forecast_is_never_emitted(horizon):
   state = predictor.record_gradient(jnp.ones(3), state, jnp.ones(3))
   helpers.assert_finite(state)
   assert bool(predictor.should_compute_full(state))
-  # Who may refuse it is not told of a step.
-  _, refused = predictor.predict_gradient(state, jnp.ones(3), may_refuse=True)
-  assert int(refused.elapsed_steps) == int(state.elapsed_steps)
-  assert bool(predictor.should_compute_full(refused))
 
 
 def test_where_the_origin_is_does_not_matter():
@@ -296,10 +304,11 @@ def test_adaptive_window_limits_growth(factor, longest):
   state = tx.init(params)
   stopped, norms = 0, []
   for _ in range(60):
-    updates, state = tx.update({"a": jnp.ones(3)}, state, params)
+    gradients = helpers.skipped({"a": jnp.ones(3)}, state)
+    updates, state = tx.update(gradients, state, params)
     params = optax.apply_updates(params, updates)
     norms.append(float(-updates["a"][0]) * 1e3)
-    stopped += int(state[0].window_stopped)
+    stopped += int(state[0].window.was_cut)
     assert not stopped or factor > 2
   np.testing.assert_allclose(max(norms), longest, rtol=1e-5)
   assert (stopped > 0) == (factor > 2)
@@ -353,7 +362,8 @@ def test_scan_equals_loop(forecaster, horizon):
 
   def step(carry, _):
     params, state = carry
-    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    gradients = helpers.skipped(jax.grad(loss_fn)(params), state)
+    updates, state = tx.update(gradients, state, params)
     return (optax.apply_updates(params, updates), state), None
 
   @jax.jit

@@ -277,9 +277,6 @@ CASES = (
   Case(
     "`chain(predict, contrib.sam(base, adversary))`",
     lambda p: optax.chain(p(), contrib.sam(base(), adversary())),
-    fast_forward=ERROR,
-    message="unexpected keyword argument",
-    note="`sam` accepts no further arguments: per step only.",
   ),
   Case(
     "`contrib.split_real_and_imaginary(chain(predict, base))`",
@@ -325,7 +322,9 @@ CASES = (
   Case(
     "`add_decayed_weights` before `predict`",
     lambda p: optax.chain(optax.add_decayed_weights(0.1), p(), base()),
-    note="The decay is part of what is predicted.",
+    per_step=REFUSED,
+    note="The decay is part of what is predicted. Per step, what was skipped does"
+    " not arrive as zeros: put it behind `predict`.",
     decay=0.1,
   ),
   Case(
@@ -354,8 +353,9 @@ CASES = (
     "`add_noise` before `predict`",
     lambda p: optax.chain(optax.add_noise(1e-4, 0.5, 0), p(), base()),
     fast_forward=CLOSE,
-    per_step=CLOSE,
-    note="Forecasts are made from noisy gradients and get no noise of their own.",
+    per_step=REFUSED,
+    note="Forecasts are made from noisy gradients and get no noise of their own."
+    " Per step, what was skipped does not arrive as zeros.",
   ),
   Case(
     "`freeze(m)`, last",
@@ -429,5 +429,184 @@ CASES = (
     per_step=ERROR,
     message="value_fn",
     note=SEARCHES,
+  ),
+)
+
+
+class Accelerated(NamedTuple):
+  """One optimizer with ``accelerate`` somewhere in it.
+
+  Attributes:
+    name: in Markdown.
+    build: ``build(accelerate) -> tx``, where ``accelerate(base)`` makes it predict
+      or, for the optimizer alone, returns the base.
+    outcome: of a loop that calls ``update`` with true gradients.
+    note: why, and what to do.
+    message: of the error, a regular expression.
+    every: true gradients to one step of the optimizer.
+    needs_value: whether ``update`` is passed the loss.
+  """
+
+  name: str
+  build: Callable[[Callable], Any]
+  outcome: Outcome = EXACT
+  note: str = ""
+  message: str = ""
+  every: int = 1
+  needs_value: bool = False
+
+
+ACCELERATED = (
+  Accelerated("`accelerate(base)`", lambda a: a(base())),
+  Accelerated(
+    "`accelerate(chain(clip_by_global_norm(c), base))`",
+    lambda a: a(optax.chain(optax.clip_by_global_norm(0.5), base())),
+  ),
+  Accelerated(
+    "`chain(clip_by_global_norm(c), accelerate(base))`",
+    lambda a: optax.chain(optax.clip_by_global_norm(0.5), a(base())),
+    CLOSE,
+    "Forecasts are of clipped gradients, and are not clipped again.",
+  ),
+  Accelerated(
+    "`chain(accelerate(base), clip(c))`",
+    lambda a: optax.chain(a(base()), optax.clip(1e-3)),
+    WRONG,
+    "Cuts the window's way, not a step. Clip inside.",
+  ),
+  Accelerated(
+    "`chain(accelerate(base), scale(c))`",
+    lambda a: optax.chain(a(base()), optax.scale(0.1)),
+    WRONG,
+    "Scales the window's way, not a step. Scale inside.",
+  ),
+  Accelerated(
+    "`MultiSteps(accelerate(base), k)`",
+    lambda a: multi_steps(a(base())),
+    note="A window follows each group of k mini-steps.",
+    every=2,
+  ),
+  Accelerated(
+    "`apply_if_finite(accelerate(base), n)`",
+    lambda a: optax.apply_if_finite(a(base()), 3),
+  ),
+  Accelerated(
+    "`accelerate(apply_if_finite(base, n))`",
+    lambda a: a(optax.apply_if_finite(base(), 3)),
+  ),
+  Accelerated(
+    "`partition`, `accelerate` in every group",
+    lambda a: optax.partition(
+      {"x": a(base()), "y": a(optax.adam(0.1))}, LABELS
+    ),
+    CLOSE,
+    "Each group's window moves its own parameters only. Better outside:"
+    " `accelerate(partition(...))`.",
+  ),
+  Accelerated(
+    "`partition`, the other group frozen",
+    lambda a: optax.partition(
+      {"x": a(base()), "y": optax.set_to_zero()}, LABELS
+    ),
+    note="Keeps no history for frozen parameters.",
+  ),
+  Accelerated(
+    "`accelerate(partition(...))`",
+    lambda a: a(optax.partition({"x": base(), "y": optax.adam(0.1)}, LABELS)),
+  ),
+  Accelerated(
+    "`chain(masked(accelerate(base), m), freeze(not m))`",
+    lambda a: optax.chain(
+      optax.masked(a(base()), ONLY_W),
+      optax.masked(optax.set_to_zero(), ONLY_B),
+    ),
+    note="Keeps no history for frozen parameters.",
+  ),
+  Accelerated(
+    "`accelerate(chain(base, freeze(m)))`",
+    lambda a: a(optax.chain(base(), optax.masked(optax.set_to_zero(), ONLY_B))),
+  ),
+  Accelerated(
+    "`inject_hyperparams(accelerate(base))`",
+    lambda a: optax.inject_hyperparams(
+      lambda learning_rate: a(optax.sgd(learning_rate))
+    )(learning_rate=0.3),
+  ),
+  Accelerated(
+    "`accelerate(inject_hyperparams(base))`",
+    lambda a: a(optax.inject_hyperparams(optax.sgd)(learning_rate=0.3)),
+  ),
+  Accelerated(
+    "`flatten(accelerate(base))`",
+    lambda a: optax.flatten(a(base())),
+    note="For [many small arrays](performance.md#many-small-arrays).",
+  ),
+  Accelerated(
+    "`accelerate(flatten(base))`", lambda a: a(optax.flatten(base()))
+  ),
+  Accelerated(
+    "`named_chain(('a', accelerate(base)))`",
+    lambda a: optax.named_chain(("a", a(base()))),
+  ),
+  Accelerated(
+    "`accelerate(chain(base, keep_params_nonnegative()))`",
+    lambda a: a(optax.chain(base(), optax.keep_params_nonnegative())),
+  ),
+  Accelerated(
+    "`accelerate(chain(add_decayed_weights(c), base))`",
+    lambda a: a(optax.chain(optax.add_decayed_weights(0.1), base())),
+  ),
+  Accelerated(
+    "`conditionally_mask(accelerate(base), f)`",
+    lambda a: optax.conditionally_mask(a(base()), two_of_three),
+    CLOSE,
+    "Where f is false that true gradient is lost, as without.",
+  ),
+  Accelerated(
+    "`accelerate(conditionally_mask(base, f))`",
+    lambda a: a(optax.conditionally_mask(base(), two_of_three)),
+  ),
+  Accelerated(
+    "`accelerate(contrib.schedule_free(base, ...))`",
+    lambda a: a(contrib.schedule_free(optax.sgd(0.3), 0.3, b1=0.9)),
+  ),
+  Accelerated(
+    "`accelerate(contrib.mechanize(base))`",
+    lambda a: a(contrib.mechanize(optax.sgd(1.0), s_init=0.1)),
+  ),
+  Accelerated(
+    "`contrib.split_real_and_imaginary(accelerate(base))`",
+    lambda a: contrib.split_real_and_imaginary(a(base())),
+  ),
+  Accelerated(
+    "`accelerate(chain(base, contrib.reduce_on_plateau()))`",
+    lambda a: a(optax.chain(base(), contrib.reduce_on_plateau(patience=9))),
+    note="Patience counts true gradients. Pass `value=loss`.",
+    needs_value=True,
+  ),
+  Accelerated(
+    "`accelerate(polyak_sgd(...))`, `contrib.momo`",
+    lambda a: a(optax.polyak_sgd(2.0)),
+    CLOSE,
+    "Pass `value=loss`: the last known loss at predicted steps.",
+    needs_value=True,
+  ),
+  Accelerated(
+    "`accelerate(lbfgs(rate, linesearch=None))`",
+    lambda a: a(optax.lbfgs(0.3, linesearch=None)),
+  ),
+  Accelerated(
+    "`accelerate(lbfgs())`, other line searches",
+    lambda a: a(optax.lbfgs()),
+    ERROR,
+    SEARCHES,
+    message="searches along a line",
+  ),
+  Accelerated(
+    "`accelerate(accelerate(base))`",
+    lambda a: a(a(base())),
+    ERROR,
+    "It predicts already.",
+    message="predicts gradients already",
   ),
 )

@@ -27,6 +27,13 @@ def wrapper_table():
   )
 
 
+def accelerated_table():
+  return table(
+    ["Optimizer", "Outcome", "Note"],
+    [[c.name, c.outcome, c.note] for c in wrapper_cases.ACCELERATED],
+  )
+
+
 def optimizer_table():
   answers = {
     "predicts": test_optimizers.OPTIMIZERS,
@@ -42,8 +49,12 @@ def optimizer_table():
 
 
 def written(text):
-  """``text`` with both tables between their markers."""
-  tables = {"wrappers": wrapper_table(), "optimizers": optimizer_table()}
+  """``text`` with all tables between their markers."""
+  tables = {
+    "accelerated": accelerated_table(),
+    "wrappers": wrapper_table(),
+    "optimizers": optimizer_table(),
+  }
   for name, lines in tables.items():
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, rest = text.split(begin)

@@ -45,11 +45,11 @@ def run(
     x, state = carry
     due = optax_predict.should_compute_full(state)
     value, gradient = jax.value_and_grad(loss)(x, time)
-    before = state[0].forecast_count
+    before = state[0].statistics.forecasts
     updates, state = tx.update(gradient, state, x)
     x = optax.apply_updates(x, updates)
-    had_forecast = state[0].forecast_count > before
-    error = jnp.where(had_forecast, state[0].relative_error, 0)
+    had_forecast = state[0].statistics.forecasts > before
+    error = jnp.where(had_forecast, state[0].statistics.relative_error, 0)
     return (x, state), (value, error, due, had_forecast)
 
   @jax.jit

@@ -14,7 +14,12 @@ SLOWER = 1.1
 _FASTER = f"{comparing.FASTER - 1:.0%}"
 _HEAD = """# Reliability
 
-Does prediction make a run worse, or lose one? Made by
+If a run came out worse, begin with [what to do](if_it_gets_worse.md). This page says
+how often prediction makes a run worse, or loses it:
+
+{short}
+
+Made by
 
 ```
 python -m benchmarks.reliability --count {count} --seed {seed} --bases {names}
@@ -24,22 +29,30 @@ python -m benchmarks.reliability --count {count} --seed {seed} --bases {names}
 
 ## Random problems
 
-{problems} random problems ({families} families of {count}, seed {seed}), each
-with {bases}. The rate is the best of {grid} for the base alone after {horizon}
-gradients, a third of that and a tenth. Base and prediction then run for twice as many
-true gradients at the same rate; prediction as it comes, `predict_gradients()`,
-with `fast_forward`. Targets are shares of the gap between the first loss and the
-base's best after {horizon} gradients.
+{problems} random problems ({families} families of {count}, seed {seed}), each with
+{bases}. *Base* is the optimizer alone. *Prediction* is the same optimizer behind
+`predict_gradients()` with its defaults, with `fast_forward`.
 
-The **control** is the base alone from a start moved by 1e-4 of itself: what it
-shows is chance, not prediction. A base that is **{faster} faster**, alone at so much
-larger a rate, shows how near to the edge these runs are.
+Each problem has three rates: the best of {grid} for the base alone after {horizon}
+gradients, a third of that, and a tenth. Base and prediction run at the same rate for
+twice as many true gradients as the rate was chosen by. Targets are shares of the gap
+between the first loss and the base's best after {horizon} gradients.
 
-**Lost** is a run that after {horizon} true gradients is above its start, or had a loss
-that is not finite before, where neither is so of the base alone. **Later by the base
-too** are those of them in which the base alone, at some gradient between that and
-{longer} times as many, is above its start or not finite as well. **Not finite** are
-runs whose parameters or state ended so, after twice as many, where the base's did not.
+Two more runs show what else does harm:
+
+- The **control** is the base alone from a start moved by 1e-4 of itself: it shows
+  chance.
+- The base that is **{faster} faster** runs alone at a rate that is larger by that
+  much: it shows how near to the edge the runs are.
+
+A run is
+
+- **lost** if after {horizon} true gradients its loss is above its start, or a loss
+  before that is not finite, and neither is so of the base alone;
+- lost **later by the base too** if the same happens to the base alone at some later
+  gradient, up to {longer} times as many;
+- **not finite** if its parameters or its state end so after twice as many true
+  gradients, and the base's do not.
 
 """
 
@@ -47,9 +60,9 @@ runs whose parameters or state ended so, after twice as many, where the base's d
 # What was seen where one run was looked at step by step; not computed.
 _SEEN = ("momentum", "tanh network 14")
 _WHY = """
-One of these was looked at step by step, momentum on "tanh network 14". No step is
-predicted in the five gradients before its loss rises above the start, nor while it
-rises; the base alone does not rise above it in ten times as many gradients.
+One of these was looked at step by step: momentum on "tanh network 14". Its loss rises
+above the start. No step is predicted in the five gradients before that, nor while it
+rises. The base alone does not rise above the start in ten times as many gradients.
 """
 
 
@@ -57,6 +70,14 @@ def text(results: dict[str, Any]) -> str:
   """The page."""
   made, size = results["made"], results["size"]
   head = _HEAD.format(
+    short="\n".join(
+      f"- {line}"
+      for line in (
+        _say_lost(results),
+        _say_above(results),
+        _say_finite(results["faults"]),
+      )
+    ),
     date=made["date"],
     device=made["device"],
     jax=made["versions"]["jax"],
@@ -77,8 +98,8 @@ def text(results: dict[str, Any]) -> str:
   parts = [
     head + _lost(results),
     "## True gradients to a target\n\n"
-    "Relative to the base alone; a miss is a target not reached in twice the"
-    " base's budget. " + _above(results) + "\n\n" + _ratios(results),
+    "Relative to the base alone. A miss is a target that is not reached in"
+    " twice the base's budget.\n\n" + _ratios(results),
     "![Distribution of the ratios](reliability.png)\n",
     "## By family\n\n"
     f"All optimizers and rates, target {results['taus'][-1]}.\n\n"
@@ -107,6 +128,26 @@ def _problem(results, index: int) -> str:
   return f"{results['size']['families'][family]} {number}"
 
 
+def _say_lost(results) -> str:
+  """How many runs were lost, by whom."""
+  total, later, endless, control, faster = (
+    sum(len(found[key]) for *_, found in _settings(results))
+    for key in (
+      "lost",
+      "lost_later",
+      "not_finite",
+      "control_lost",
+      "faster_lost",
+    )
+  )
+  runs = sum(len(found["rates"]) for *_, found in _settings(results))
+  return (
+    f"**{total} of {runs} runs were lost with prediction, {control} by the"
+    f" control, {faster} by a base that is {_FASTER} faster; {later} of the"
+    f" {total} the base alone loses later. {endless} of all ended not finite.**"
+  )
+
+
 def _lost(results) -> str:
   rows = []
   for name, label, found in _settings(results):
@@ -124,27 +165,11 @@ def _lost(results) -> str:
         ", ".join(which),
       ]
     )
-  total, later, endless, control, faster = (
-    sum(len(found[key]) for *_, found in _settings(results))
-    for key in (
-      "lost",
-      "lost_later",
-      "not_finite",
-      "control_lost",
-      "faster_lost",
-    )
-  )
-  runs = sum(len(found["rates"]) for *_, found in _settings(results))
   head = ["base", "rate", "runs", "lost", "later by the base too", "not finite"]
   head += ["lost by the control", f"{_FASTER} faster", "which"]
   base, problem = _SEEN
   is_seen = any(row[0] == base and problem in row[-1] for row in rows)
-  return (
-    f"**{total} of {runs} runs were lost with prediction, {control} by the"
-    f" control, {faster} by a base that is {_FASTER} faster; {later} of the"
-    f" {total} the base alone loses later. {endless} of all ended not finite.**"
-    f"\n\n{table(head, rows)}{_WHY if is_seen else ''}"
-  )
+  return table(head, rows) + (_WHY if is_seen else "")
 
 
 def _quantile(ratios: np.ndarray, q: float) -> str:
@@ -180,7 +205,7 @@ def _ratios(results) -> str:
   return table(head, rows)
 
 
-def _above(results) -> str:
+def _say_above(results) -> str:
   """How many of all targets took longer, at each rate."""
   said = []
   rates = dict.fromkeys(label for _, label, _ in _settings(results))
@@ -264,7 +289,8 @@ def _worst(results, shown: int = 10) -> str:
   listed = "\n".join(f"- {run}: {', '.join(at)}" for run, at in missed.items())
   return (
     f"{len(found)} of all targets took more than {SLOWER} times as many"
-    f" gradients. {len(found) - len(reached)} of them are misses, in these runs:"
+    f" gradients. {len(found) - len(reached)} of them are misses, in these runs"
+    " (with the targets that were missed):"
     f"\n\n{listed or 'None.'}\n\nThe {len(rows)} worst of the others:\n\n"
     + table(head, rows)
   )
@@ -288,12 +314,15 @@ def _relapses(results) -> str:
   said = ", ".join(f"{count} {key}" for key, count in total.items())
   return f"""## Late bursts
 
-Optimizers leave a minimum again, Adam above all: its second moments forget. With
-prediction a run takes more steps in as many gradients, and forgets more per
-gradient. Counted are runs whose loss, after it had been within {near:g} of the gap, was
-above {far:g} of it or not finite later, in twice as many gradients as set the gap; of
-the base alone, also in {comparing.LONGER} times as many. "With prediction only" are
-those that are none of the base's, however long it ran.
+If a run goes on long after it has converged, let the rate decay. Optimizers leave a
+minimum again, Adam above all, because its second moments forget. With prediction a
+run takes more steps in as many gradients, and so forgets more per gradient.
+
+A run has a late burst if its loss comes within {near:g} of the gap and is later above
+{far:g} of it, or not finite. Runs are watched for twice as many gradients as set the
+gap. The base alone is also watched for {comparing.LONGER} times as many ("alone,
+longer"). "With prediction only" are the runs in which the base alone has none,
+however long it runs.
 
 **Of {runs} runs: {said}.**
 
@@ -323,10 +352,11 @@ def _tasks(results) -> str:
   head += ["missed", "worst of the others", "solved with prediction only"]
   return f"""## The benchmark's tasks
 
-The same question of the [benchmark](results.md): tasks that the tuned base or
-prediction before it solved, and how many of them needed more than
-{analysis.HARM} times as many true gradients with prediction, in the median over
-starts. At the base's rate nothing is tuned for prediction.
+The same question for the tasks of the [benchmark](results.md). "Solved" counts the
+tasks that the tuned base solved, alone or with prediction. "Above {analysis.HARM}"
+counts those of them that needed more than {analysis.HARM} times as many true
+gradients with prediction, in the median over starts. At the base's rate nothing is
+tuned for prediction.
 
 {table(head, rows)}"""
 
@@ -335,10 +365,15 @@ def _number(value: float | None) -> str:
   return "never" if value is None else f"{value:.3g}"
 
 
-def _faults(results) -> str:
-  faults = results["faults"]
+def _say_finite(faults) -> str:
+  """How many cases stayed finite."""
   cases = sum(row["cases"] for rows in faults.values() for row in rows)
   finite = sum(row["finite"] for rows in faults.values() for row in rows)
+  return f"**{finite} of {cases} faults left the run finite throughout.**"
+
+
+def _faults(results) -> str:
+  faults = results["faults"]
   rows = [
     [
       row["fault"],
@@ -355,16 +390,15 @@ def _faults(results) -> str:
   head = ["fault", "base", "cases", "finite", "recovery, median", "worst"]
   return f"""## Faults
 
-Each fault begins at every one of the first calls of a run on a bowl with a wall; a
-gradient is replaced for one call or five, or has noise of its own length added for
-thirty. The base clips and leaves out what is not
-finite.
-Recovery is the number of true gradients from the end of the fault to the next
-predicted step. The last column is how much higher the last loss is than the base's
-after the same fault and as many true gradients, as a share of the first loss: the
-largest of all cases, negative where prediction ends lower in each.
+A run on a bowl with a wall is disturbed. Each case begins one fault at one of the
+first calls: a gradient is replaced for one call or five, or has noise of its own
+length added for thirty. The base clips gradients and leaves out what is not finite.
 
-**{finite} of {cases} cases stayed finite throughout.**
+- *Recovery* is the number of true gradients from the end of the fault to the next
+  predicted step.
+- The last column compares the last loss with the base's, after the same fault and as
+  many true gradients. It is the difference as a share of the first loss, the largest
+  of all cases. It is negative where prediction ends lower in each.
 
 {table([*head, "end above the base's, worst"], rows)}"""
 
@@ -385,8 +419,9 @@ def _long_run(results) -> str:
   head = ["steps", "mean loss", "mean error", "predicted", "statistics' drift"]
   return f"""## A long run
 
-One problem whose minimum moves for ever, the state handed on in one scan after
-another. Loss, error and share of predicted steps are of that part of the run; the
-drift is the state's own mean error against the same mean computed beside it.
+One problem whose minimum moves for ever, in one scan after another, each of which
+takes over the state. A row is one scan: mean loss, mean error and share of predicted
+steps are of that part of the run. The drift compares the state's own mean error with
+the same mean computed beside it.
 
 {table([*head, "bytes of state", "finite"], rows)}"""

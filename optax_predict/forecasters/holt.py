@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
-from optax_predict import _sums
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import reductions
+from optax_predict.core import trees
 
 
 class HoltHistory(NamedTuple):
@@ -16,14 +17,15 @@ class HoltHistory(NamedTuple):
   Attributes:
     level: smoothed gradient at the last true one, like the parameters.
     slope: its change per optimizer step there, like the parameters.
-    level_weight: sum of the weights that the level is a mean with, a real
-      scalar; 0 when there were no gradients.
-    slope_weight: the same of the slope; 0 until there were two.
+    level_weight: sum of the weights of the gradients in the level, a real
+      scalar; 0 before the first gradient.
+    slope_weight: sum of the weights of the changes in the slope; 0 before the
+      second gradient.
     norms: ``[2]``, of level and slope.
   """
 
-  level: _base.PyTree
-  slope: _base.PyTree
+  level: interfaces.PyTree
+  slope: interfaces.PyTree
   level_weight: jax.Array
   slope_weight: jax.Array
   norms: jax.Array
@@ -31,12 +33,12 @@ class HoltHistory(NamedTuple):
 
 def holt(
   level: float = 0.9, slope: float = 0.9, damping: float = 0.98
-) -> _base.Forecaster:
+) -> interfaces.Forecaster:
   r"""Extrapolates by exponential smoothing with a damped trend.
 
-  At a true gradient :math:`g`, :math:`n` optimizer steps after the one before,
-  level :math:`l` and slope :math:`b` follow it; :math:`\Delta` steps later the
-  forecast is
+  Let :math:`g` be a true gradient, :math:`n` optimizer steps after the one before.
+  Level :math:`l` and slope :math:`b` are moved by the surprise :math:`e`.
+  :math:`\Delta` steps later the forecast is :math:`\hat g`:
 
   .. math::
 
@@ -47,23 +49,24 @@ def holt(
 
   For :math:`n = 1` that is Gardner's and McKenzie's damped trend. The gains are
   Wright's for irregular times: :math:`\alpha_n = 1/W` with
-  :math:`W \leftarrow 1 + (1 - \alpha)^n W` from :math:`W = 0`, so that the first
-  gradient is taken whole, and a later one the more the longer the gap before it;
-  :math:`\beta_n` likewise, from the second gradient on. With one past gradient
-  the forecast is that gradient, with none it is zero. Small gains and no damping
-  can be unstable where gaps differ a lot; should level or slope overflow, the
-  method starts anew from the gradient at hand.
+  :math:`W \leftarrow 1 + (1 - \alpha)^n W` from :math:`W = 0`. So the first
+  gradient becomes the level, and a later one counts more after a longer gap.
+  :math:`\beta_n` is computed likewise, from the second gradient on.
+
+  With one past gradient the forecast is that gradient. With none it is zero. Small
+  gains without damping can be unstable where gaps differ a lot. If level or slope
+  overflows, the method starts again from the present gradient.
 
   Memory: 2 parameter-sized buffers, the slope in ``accumulator_dtype``. A
   predicted step reads both.
 
   Args:
-    level: :math:`\alpha`, share of the surprise that moves the level, for
+    level: :math:`\alpha`, share of the surprise that is added to the level, for
       gradients one optimizer step apart, in [0, 1].
-    slope: :math:`\beta`, share of the level's change that moves the slope,
-      likewise, in [0, 1].
+    slope: :math:`\beta`, share of the level's change that is added to the slope,
+      for gradients one optimizer step apart, in [0, 1].
     damping: :math:`\phi`, share of the slope that is left after an optimizer
-      step, in [0, 1]; 1 extrapolates a straight line, 0 the level alone.
+      step, in [0, 1]. 1 extrapolates a straight line, 0 the level alone.
 
   Returns:
     A :class:`Forecaster`. It counts as full with the two gradients that make a
@@ -93,15 +96,15 @@ def holt(
     published at irregular time intervals using an extension of Holt's method
     <https://doi.org/10.1287/mnsc.32.4.499>`_, 1986.
   """
-  _checks.check_number("level", level, 0.0, 1.0)
-  _checks.check_number("slope", slope, 0.0, 1.0)
-  _checks.check_number("damping", damping, 0.0, 1.0)
+  checks.check_number("level", level, 0.0, 1.0)
+  checks.check_number("slope", slope, 0.0, 1.0)
+  checks.check_number("damping", damping, 0.0, 1.0)
 
   def init(params, dtype=None):
-    scalar = _base.tree_dtype(params)
+    scalar = trees.tree_dtype(params)
     return HoltHistory(
-      level=_base.zeros(params),
-      slope=_base.zeros(params, dtype),
+      level=trees.zeros(params),
+      slope=trees.zeros(params, dtype),
       level_weight=jnp.zeros([], scalar),
       slope_weight=jnp.zeros([], scalar),
       norms=jnp.zeros([2], scalar),
@@ -109,7 +112,7 @@ def holt(
 
   def extrapolate(history, steps):
     reach = damping * _geometric_sum(damping, steps)
-    line = _base.combine(
+    line = trees.combine(
       [jnp.ones_like(reach), reach], [history.level, history.slope]
     )
     return line, reach
@@ -122,14 +125,14 @@ def holt(
     level_weight = 1 + _power(1 - level, steps) * history.level_weight
     slope_weight = 1 + _power(1 - slope, steps) * history.slope_weight
     line, _ = extrapolate(history, steps)
-    surprise = _base.combine([one, -one], [gradients, line])
+    surprise = trees.combine([one, -one], [gradients, line])
     is_slope = (history.level_weight > 0).astype(dtype)
     # phi^n / S_n, which is 1 at n = 1 whatever the damping.
     per_reach = _power(damping, steps - 1) / _geometric_sum(damping, steps)
     gain = is_slope * per_reach / (level_weight * slope_weight)
     followed = HoltHistory(
-      level=_base.combine([one, 1 / level_weight], [line, surprise]),
-      slope=_base.combine(
+      level=trees.combine([one, 1 / level_weight], [line, surprise]),
+      slope=trees.combine(
         [_power(damping, steps), gain], [history.slope, surprise]
       ),
       level_weight=level_weight,
@@ -143,28 +146,30 @@ def holt(
     line, reach = extrapolate(history, steps)
     largest = history.norms @ jnp.stack([jnp.ones_like(reach), reach])
     expected_error = jnp.where(jnp.isfinite(largest), 0, jnp.inf)
-    return _base.Forecast(_base.cast_like(line, history.level), expected_error)
+    return interfaces.Forecast(
+      trees.cast_like(line, history.level), expected_error
+    )
 
-  return _base.Forecaster(init, observe, predict, history_size=2)
+  return interfaces.Forecaster(init, observe, predict, history_size=2)
 
 
 def _finite_or_anew(followed, gradients, like):
-  """The updated history, or one of this gradient alone if that overflowed."""
+  """The updated history; where it overflowed, one of this gradient alone."""
   level, slope = followed.level, followed.slope
-  norms = jnp.sqrt(_sums.inner_products([(level, level), (slope, slope)]))
+  norms = jnp.sqrt(reductions.inner_products([(level, level), (slope, slope)]))
   is_finite = jnp.all(jnp.isfinite(norms))
-  anew = jnp.stack([_sums.norm(gradients), jnp.zeros_like(norms[1])])
+  anew = jnp.stack([reductions.norm(gradients), jnp.zeros_like(norms[1])])
   one = jnp.ones_like(followed.level_weight)
   return HoltHistory(
-    level=_base.where(
+    level=trees.where(
       is_finite,
-      _base.cast_like(level, like.level),
-      _base.cast_like(gradients, like.level),
+      trees.cast_like(level, like.level),
+      trees.cast_like(gradients, like.level),
     ),
-    slope=_base.where(
+    slope=trees.where(
       is_finite,
-      _base.cast_like(slope, like.slope),
-      _base.zeros(like.slope),
+      trees.cast_like(slope, like.slope),
+      trees.zeros(like.slope),
     ),
     level_weight=jnp.where(is_finite, followed.level_weight, one),
     slope_weight=jnp.where(is_finite, followed.slope_weight, 0),

@@ -5,41 +5,45 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import trees
 
 
 class MomentumHistory(NamedTuple):
   """A ring of past true gradients.
 
   Attributes:
-    observed: how many gradients were taken in, ``int32[]``, modulo the number
-      of slots once all are full; the newest is in slot ``(observed - 1) % n``.
+    observed: how many gradients were taken in, ``int32[]``. Once all n slots are
+      full it is only kept modulo n. The newest gradient is in slot
+      ``(observed - 1) % n``.
     slots: one tree like the parameters per slot.
   """
 
   observed: jax.Array
-  slots: tuple[_base.PyTree, ...]
+  slots: tuple[interfaces.PyTree, ...]
 
 
-def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
+def momentum(
+  momentum: float = 0.9, history_size: int = 2
+) -> interfaces.Forecaster:
   r"""Extrapolates from the last two true gradients.
 
   .. math::
 
     \hat g = g_{-1} + \mu \, (g_{-1} - g_{-2})
 
-  With one past gradient the forecast is that gradient, with none it is zero.
-  The forecast stays the same through a window: the rule looks at the order of
-  the gradients only, not at how far the parameters have moved.
+  With one past gradient the forecast is that gradient. With none it is zero.
+  The forecast stays the same through a window, because the rule looks at the order
+  of the gradients only, not at how far the parameters have moved.
 
   Memory: ``history_size`` parameter-sized buffers. A predicted step reads all
   of them.
 
   Args:
     momentum: :math:`\mu`, between -1e6 and 1e6. 0 repeats the last gradient.
-    history_size: true gradients to keep, at least 2. The rule reads the last
-      two: more is memory for nothing but reading them.
+    history_size: true gradients to keep, at least 2. The rule uses the last two.
+      More of them cost memory and change no forecast.
 
   Returns:
     A :class:`Forecaster`.
@@ -63,11 +67,11 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   References:
     The Rust component ``GradientPredictor`` this library started from.
   """
-  _checks.check_number("momentum", momentum, -1e6, 1e6)
-  size = _checks.check_count("history_size", history_size, minimum=2)
+  checks.check_number("momentum", momentum, -1e6, 1e6)
+  size = checks.check_count("history_size", history_size, minimum=2)
 
   def init(params, dtype=None):
-    slots = tuple(_base.zeros(params, dtype) for _ in range(size))
+    slots = tuple(trees.zeros(params, dtype) for _ in range(size))
     return MomentumHistory(jnp.zeros([], jnp.int32), slots)
 
   def observe(gradients, history, motion, error):
@@ -75,7 +79,7 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
     write = history.observed % size
 
     slots = tuple(
-      _base.where(write == i, gradients, slot)
+      trees.where(write == i, gradients, slot)
       for i, slot in enumerate(history.slots)
     )
     return MomentumHistory(_next_count(history.observed, size), slots)
@@ -83,20 +87,20 @@ def momentum(momentum: float = 0.9, history_size: int = 2) -> _base.Forecaster:
   def predict(history, motion):
     del motion
     first = history.slots[0]
-    dtype = _base.tree_dtype(first)
+    dtype = trees.tree_dtype(first)
     weights = _weights(history.observed, jnp.asarray(momentum, dtype), size)
-    forecast = _base.combine(weights, history.slots)
-    # Finite: the norms of what it is made from are, by a wide margin.
+    forecast = trees.combine(weights, history.slots)
+    # It is finite, because the norms of both gradients are, by a wide margin.
     expected_error = jnp.zeros([], dtype)
-    return _base.Forecast(_base.cast_like(forecast, first), expected_error)
+    return interfaces.Forecast(trees.cast_like(forecast, first), expected_error)
 
-  return _base.Forecaster(
+  return interfaces.Forecaster(
     init, observe, predict, history_size=size, needs_look_ahead=False
   )
 
 
 def _next_count(observed, size):
-  """Counts up; far from the start only the count modulo ``size`` matters."""
+  """Counts up to twice ``size``; from there on, modulo ``size``."""
   return jnp.where(observed < 2 * size, observed + 1, observed + 1 - size)
 
 

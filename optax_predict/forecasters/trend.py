@@ -5,46 +5,49 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import trees
 
 
 class TrendHistory(NamedTuple):
-  """A weighted least-squares line, all times counted from the last gradient.
+  """A weighted least-squares line; times are counted from the last gradient.
 
-  The line is kept as its distance from the last gradient, which is small where
-  the line fits: a bfloat16 history rounds the distance, not the gradient.
+  The line is kept as its distance from the last gradient. That distance is small
+  where the line fits, and it is all that a bfloat16 history rounds.
 
   Attributes:
     last_gradient: the last true gradient, like the parameters.
     residual: the last true gradient minus the line there.
     slope: of the line, per optimizer step.
-    weight: sum of the weights of all gradients, a real scalar; 0 when there
-      were none.
+    weight: sum of the weights of all gradients, a real scalar; 0 before the
+      first.
     mean_time: weighted mean of their times, in optimizer steps, 0 or less.
     time_variance: weighted variance of their times.
   """
 
-  last_gradient: _base.PyTree
-  residual: _base.PyTree
-  slope: _base.PyTree
+  last_gradient: interfaces.PyTree
+  residual: interfaces.PyTree
+  slope: interfaces.PyTree
   weight: jax.Array
   mean_time: jax.Array
   time_variance: jax.Array
 
 
 class _Gain(NamedTuple):
-  """The share of a gradient's surprise that a line takes over."""
+  """Shares of a gradient's surprise that are added to a line."""
 
   level: jax.Array
   slope: jax.Array
 
 
-def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
+def trend(
+  decay: float = 0.95, residual_decay: float = 0.9
+) -> interfaces.Forecaster:
   r"""Extrapolates a line fitted to past true gradients over time.
 
-  Past true gradients :math:`g_i`, taken at times :math:`t_i` in optimizer steps
-  and counted back from the last one as :math:`i = 0, 1, \dots`, define a line by
+  Let :math:`g_i` be past true gradients at times :math:`t_i` in optimizer steps,
+  counted back from the last one as :math:`i = 0, 1, \dots` They define a line by
   weighted least squares. The forecast :math:`\Delta` steps after the last is
 
   .. math::
@@ -52,24 +55,24 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     a, b &= \arg\min \sum_i w^i \, |g_i - a - b \, (t_i - t_0)|^2 \\
     \hat g &= a + b \, \Delta + \rho^\Delta \, (g_0 - a)
 
-  baseline, plus velocity times the time passed, plus what the line missed of
-  the last gradient, which fades. With one past gradient the forecast is that
-  gradient, with none it is zero. Any spacing of true gradients is fitted
-  exactly, and the memory is that of the decay, however long the run.
+  Its terms are the line at the last gradient, the slope times the time passed, and
+  what the line missed of the last gradient, which fades. With one past
+  gradient the forecast is that gradient. With none it is zero. The fit is exact for
+  any spacing of true gradients. How far back it reaches depends on the decay only.
 
-  The line is updated recursively: the weights' sum, the mean and the variance
-  of times are three scalars that all parameters share, and recentring them at
-  every true gradient keeps them small.
+  The line is updated recursively. The sum of the weights and the mean and variance
+  of the times are three scalars that all parameters share. They are recentred at
+  every true gradient, which keeps them small.
 
   Memory: 3 parameter-sized buffers, two of them in ``accumulator_dtype``. A
   predicted step reads all three.
 
   Args:
     decay: :math:`w`, weight of a true gradient relative to the next one, in
-      [0, 1]. 0 is the line through the last two, 1 forgets nothing. A large one
-      averages noise, a small one keeps up with gradients that turn.
+      [0, 1]. 0 is the line through the last two, 1 forgets nothing. A large decay
+      averages noise. A small one keeps up with gradients that turn.
     residual_decay: :math:`\rho`, share of the residual that is left after an
-      optimizer step, in [0, 1]. 0 predicts on the line, 1 on its parallel
+      optimizer step, in [0, 1]. 0 predicts on the line, 1 on the parallel to it
       through the last gradient.
 
   Returns:
@@ -99,15 +102,15 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     the form of the forecast; Ljung and Soderstrom, `Theory and Practice of
     Recursive Identification`, 1983, for least squares with forgetting.
   """
-  _checks.check_number("decay", decay, 0.0, 1.0)
-  _checks.check_number("residual_decay", residual_decay, 0.0, 1.0)
+  checks.check_number("decay", decay, 0.0, 1.0)
+  checks.check_number("residual_decay", residual_decay, 0.0, 1.0)
 
   def init(params, dtype=None):
-    scalar = _base.tree_dtype(params)
+    scalar = trees.tree_dtype(params)
     return TrendHistory(
-      last_gradient=_base.zeros(params),
-      residual=_base.zeros(params, dtype),
-      slope=_base.zeros(params, dtype),
+      last_gradient=trees.zeros(params),
+      residual=trees.zeros(params, dtype),
+      slope=trees.zeros(params, dtype),
       weight=jnp.zeros([], scalar),
       mean_time=jnp.zeros([], scalar),
       time_variance=jnp.zeros([], scalar),
@@ -118,17 +121,18 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
     steps = motion.steps.astype(history.weight.dtype)
     weight, mean_time, variance, gain = _add_time(history, decay, steps)
     one = jnp.ones_like(steps)
-    # Minus the line's value here; the old line starts at the old gradient.
-    surprise = _base.combine(
+    # The gradient minus the old line's value here. That line is kept as its
+    # distance from the old gradient.
+    surprise = trees.combine(
       [one, -one, one, -steps],
       [gradients, history.last_gradient, history.residual, history.slope],
     )
-    slope = _base.combine([one, gain.slope], [history.slope, surprise])
-    residual = _base.combine([1 - gain.level], [surprise])
+    slope = trees.combine([one, gain.slope], [history.slope, surprise])
+    residual = trees.combine([1 - gain.level], [surprise])
     return TrendHistory(
-      last_gradient=_base.cast_like(gradients, history.last_gradient),
-      residual=_base.cast_like(residual, history.residual),
-      slope=_base.cast_like(slope, history.slope),
+      last_gradient=trees.cast_like(gradients, history.last_gradient),
+      residual=trees.cast_like(residual, history.residual),
+      slope=trees.cast_like(slope, history.slope),
       weight=weight,
       mean_time=mean_time,
       time_variance=variance,
@@ -137,28 +141,28 @@ def trend(decay: float = 0.95, residual_decay: float = 0.9) -> _base.Forecaster:
   def predict(history, motion):
     steps = motion.steps.astype(history.weight.dtype)
     faded = jnp.asarray(residual_decay, steps.dtype) ** steps
-    forecast = _base.combine(
+    forecast = trees.combine(
       [jnp.ones_like(steps), faded - 1, steps],
       [history.last_gradient, history.residual, history.slope],
     )
-    # Finite: a slope is a mean of slopes between past gradients, whose norms
-    # are finite by a wider margin than the number of steps can use up.
+    # It is finite: a slope is a mean of slopes between past gradients. Their norms
+    # are below overflow by a factor that no number of steps makes up for.
     expected_error = jnp.zeros_like(steps)
-    return _base.Forecast(
-      _base.cast_like(forecast, history.last_gradient), expected_error
+    return interfaces.Forecast(
+      trees.cast_like(forecast, history.last_gradient), expected_error
     )
 
-  return _base.Forecaster(
+  return interfaces.Forecaster(
     init, observe, predict, history_size=2, needs_look_ahead=False
   )
 
 
 def _add_time(history, decay, steps):
-  """Takes one more time, now, into the statistics; returns the line's gain.
+  """Adds the present time to the statistics; returns the line's gain too.
 
-  With P the inverse of the weighted sums of (1, t)(1, t)^T, the new gradient
-  included, least squares moves the line's (level, slope) now by P (1, 0)^T
-  times the surprise.
+  Let P be the inverse of the weighted sum of (1, t)(1, t)^T over all gradients, the
+  new one included. Least squares adds P (1, 0)^T times the surprise to the line's
+  present (level, slope).
   """
   is_first = history.weight == 0
   kept = jnp.asarray(decay, steps.dtype) * history.weight

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
 
 # A relative error above which a forecast was worth nothing. Under noise one in
 # seven is not: it takes back three. So many of them make the predictor rest.
@@ -63,7 +63,7 @@ def adaptive(
   max_growth: float = 2.0,
   max_expected_error: float = 1.2,
   max_error: float | None = 3.0,
-) -> _base.Horizon:
+) -> interfaces.Horizon:
   r"""Grows the window while forecasts are good and shrinks it when they fail.
 
   At every true gradient the forecast that could have stood for it has a
@@ -142,15 +142,15 @@ def adaptive(
     convergence of trust region algorithms using inexact gradient information
     <https://doi.org/10.1137/0728014>`_, 1991, for a relative error below 1.
   """
-  _checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
-  longest = _checks.check_count("max_steps", max_steps)
-  _checks.check_number("max_growth", max_growth, 1.0)
-  _checks.check_number(
+  checks.check_number("rtol", rtol, 0.0, 1.0, closed=False)
+  longest = checks.check_count("max_steps", max_steps)
+  checks.check_number("max_growth", max_growth, 1.0)
+  checks.check_number(
     "max_expected_error", max_expected_error, 0.0, closed=False
   )
 
   if max_error is not None:
-    _checks.check_number("max_error", max_error, 0.0, closed=False)
+    checks.check_number("max_error", max_error, 0.0, closed=False)
 
   def init():
     def count():
@@ -198,7 +198,7 @@ def adaptive(
     )
     return jnp.where(is_tired, -rest, steps), state
 
-  return _base.Horizon(
+  return interfaces.Horizon(
     init, update, max_growth, max_expected_error, max_error, _share
   )
 

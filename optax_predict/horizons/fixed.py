@@ -2,13 +2,13 @@
 
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
 
 
 def fixed(
   prediction_steps: int = 4, min_correlation: float = 0.8
-) -> _base.Horizon:
+) -> interfaces.Horizon:
   """The same number of predicted steps after every good forecast.
 
   A true gradient is due while fewer than two are recorded, after
@@ -33,8 +33,8 @@ def fixed(
     >>> import optax_predict
     >>> horizon = optax_predict.horizons.fixed(prediction_steps=4)
   """
-  steps = _checks.check_count("prediction_steps", prediction_steps)
-  _checks.check_number("min_correlation", min_correlation, -1.0, 1.0)
+  steps = checks.check_count("prediction_steps", prediction_steps)
+  checks.check_number("min_correlation", min_correlation, -1.0, 1.0)
 
   def init():
     return ()
@@ -44,4 +44,4 @@ def fixed(
     is_due = (error.history_size >= 1) & is_good
     return jnp.where(is_due, steps, 0).astype(jnp.int32), state
 
-  return _base.Horizon(init, update)
+  return interfaces.Horizon(init, update)

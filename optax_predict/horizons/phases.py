@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
 
 
 class PhasesState(NamedTuple):
@@ -21,7 +21,7 @@ class PhasesState(NamedTuple):
 
 def phases(
   full_steps: int = 10, predict_steps: int = 40, correct_every: int = 10
-) -> _base.Horizon:
+) -> interfaces.Horizon:
   """Full, predicted and correcting steps in turns, whatever the forecasts.
 
   A cycle has ``full_steps`` true gradients one after another and then
@@ -59,9 +59,9 @@ def phases(
   References:
     The phase trainer of the Rust package this library started from.
   """
-  full = _checks.check_count("full_steps", full_steps)
-  predicted = _checks.check_count("predict_steps", predict_steps)
-  stretch = _checks.check_count("correct_every", correct_every)
+  full = checks.check_count("full_steps", full_steps)
+  predicted = checks.check_count("predict_steps", predict_steps)
+  stretch = checks.check_count("correct_every", correct_every)
   stretches = -(-predicted // stretch)
   last = predicted - (stretches - 1) * stretch
   cycle = full + stretches - 1
@@ -76,4 +76,4 @@ def phases(
     steps = jnp.where(at < full - 1, 0, steps).astype(jnp.int32)
     return steps, PhasesState((at + 1) % cycle)
 
-  return _base.Horizon(init, update)
+  return interfaces.Horizon(init, update)

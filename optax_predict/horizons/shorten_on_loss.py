@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
 
 
 class ShortenOnLossState(NamedTuple):
@@ -27,8 +27,8 @@ class ShortenOnLossState(NamedTuple):
 
 
 def shorten_on_loss(
-  then: _base.Horizon, factor: float = 0.5, tolerance: float = 0.0
-) -> _base.Horizon:
+  then: interfaces.Horizon, factor: float = 0.5, tolerance: float = 0.0
+) -> interfaces.Horizon:
   r"""Shortens another horizon's windows while they make the loss rise.
 
   The forecast error says how well a gradient was predicted, not whether the
@@ -70,9 +70,11 @@ def shorten_on_loss(
     >>> from optax_predict import horizons
     >>> horizon = horizons.shorten_on_loss(horizons.adaptive())
   """
-  _checks.check_instance("then", then, _base.Horizon, "optax_predict.horizons")
-  _checks.check_number("factor", factor, 0.0, 1.0, closed=False)
-  _checks.check_number("tolerance", tolerance, 0.0)
+  checks.check_instance(
+    "then", then, interfaces.Horizon, "optax_predict.horizons"
+  )
+  checks.check_number("factor", factor, 0.0, 1.0, closed=False)
+  checks.check_number("tolerance", tolerance, 0.0)
 
   def init():
     return ShortenOnLossState(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_predict import _base
-from optax_predict import _checks
+from optax_predict.core import checks
+from optax_predict.core import interfaces
 
 
 class WarmupState(NamedTuple):
@@ -22,7 +22,7 @@ class WarmupState(NamedTuple):
   then: Any
 
 
-def warmup(steps: int, then: _base.Horizon) -> _base.Horizon:
+def warmup(steps: int, then: interfaces.Horizon) -> interfaces.Horizon:
   """Predicts nothing for the first true gradients, then as another horizon.
 
   After each of the first ``steps`` true gradients the next step has a true
@@ -49,8 +49,10 @@ def warmup(steps: int, then: _base.Horizon) -> _base.Horizon:
     >>> from optax_predict import horizons
     >>> horizon = horizons.warmup(100, horizons.adaptive())
   """
-  length = _checks.check_count("steps", steps)
-  _checks.check_instance("then", then, _base.Horizon, "optax_predict.horizons")
+  length = checks.check_count("steps", steps)
+  checks.check_instance(
+    "then", then, interfaces.Horizon, "optax_predict.horizons"
+  )
 
   def init():
     return WarmupState(jnp.zeros([], jnp.int32), then.init())

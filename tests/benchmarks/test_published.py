@@ -18,15 +18,20 @@ def _summary():
   return json.loads((_RESULTS / "summary.json").read_text())
 
 
+@pytest.fixture(name="found", scope="module")
+def _found():
+  return quotes.published(_RESULTS)
+
+
 def test_results_are_those_of_the_json(summary):
   written = (_RESULTS.parent / "RESULTS.md").read_text()
   assert written == report.text(_RESULTS, summary, "results/")
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda p: p.name)
-def test_quoted_numbers_are_those_of_the_json(file, summary):
+def test_quoted_numbers_are_those_of_the_json(file, found):
   text = file.read_text()
-  assert text == quotes.fill(text, quotes.values(summary))
+  assert text == quotes.fill(text, found)
 
 
 def test_a_quote_is_filled_and_an_unknown_one_refused():

@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import line_search
 from benchmarks import opponents
 from benchmarks import running
+from benchmarks import searches
+from benchmarks import self_scaled
 from benchmarks import targets
 from benchmarks import tasks
 from benchmarks import tuning
@@ -17,9 +18,9 @@ import optax_predict
 _SCALES = np.array([1.0, 0.3, 0.1], np.float32)
 
 
-def _problem(budget=30):
+def _problem(budget=30, steep=1.0):
   def loss(x):
-    return 0.5 * jnp.sum(_SCALES * x["a"] ** 2)
+    return 0.5 * steep * jnp.sum(_SCALES * x["a"] ** 2)
 
   def init(seed):
     return {"a": jnp.ones(3) * (1 + seed)}
@@ -44,7 +45,9 @@ def test_gradient_descent_by_hand(problem):
   assert run.predicted == 0
 
 
-@pytest.mark.parametrize("name", ["sgd+predict", "adam+original"])
+@pytest.mark.parametrize(
+  "name", ["sgd+predict", "adam+original", "sgd+accelerate"]
+)
 def test_loop_and_state_agree_on_true_gradients(problem, name):
   run = running.run(problem, name, 0.05, 0)
   assert len(run.losses) == 30
@@ -96,7 +99,7 @@ def test_stale_reuse_repeats_the_gradient(problem):
 
 
 @pytest.mark.parametrize(
-  "search", [line_search.scipy_lbfgs, line_search.optax_lbfgs]
+  "search", searches.METHODS.values(), ids=searches.METHODS
 )
 def test_line_searches_count_every_evaluation(search, monkeypatch):
   problem = _problem()
@@ -112,7 +115,56 @@ def test_line_searches_count_every_evaluation(search, monkeypatch):
   run = search(problem, 0)
   jax.effects_barrier()
   assert len(calls) == len(run.losses) + run.forward_only
-  assert targets.lowest(run.losses) < 1e-6 * run.losses[0]
+  assert targets.lowest(run.losses) < 1e-3 * run.losses[0]
+  assert len(run.losses) <= problem.task.budget
+
+
+def test_a_rejected_trial_is_a_pass_forward_alone():
+  """With a step of 1 the first trials go uphill on a steep quadratic."""
+  problem = _problem(steep=100.0)
+  run = searches.METHODS["optimistix_cg"](problem, 0)
+  assert run.forward_only > 5
+  assert targets.lowest(run.losses) < 1e-3 * run.losses[0]
+  assert run.losses[:5] == sorted(run.losses[:5], reverse=True)
+
+
+def test_the_searches_in_the_table_are_those_that_can_be_run():
+  assert tuple(searches.METHODS) == opponents.LINE_SEARCH
+  assert set(searches.MOST_UNKNOWNS) < set(searches.METHODS)
+
+
+def test_dense_methods_leave_large_tasks_out(problem, monkeypatch):
+  assert searches.applies("ssbroyden", problem)
+  monkeypatch.setattr(problem, "size", 5000)
+  assert not searches.applies("ssbroyden", problem)
+  assert searches.applies("optax_lbfgs", problem)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_self_scaled_broyden_keeps_the_secant_condition(first):
+  rng = np.random.default_rng(0)
+  root = rng.normal(size=(6, 6))
+  inverse = root @ root.T + np.eye(6)
+  s, y = rng.normal(size=(2, 6))
+  y *= np.sign(y @ s)
+  sbs = s @ np.linalg.solve(inverse, s)
+  new = self_scaled.updated(inverse, s, y, sbs, first)
+  np.testing.assert_allclose(new @ y, s, rtol=1e-6)
+  np.testing.assert_allclose(new, new.T, rtol=1e-6)
+  assert np.linalg.eigvalsh(new).min() > 0
+
+
+def test_the_scale_and_the_member_by_hand():
+  # b = 1 is no scale: theta = 0, which is BFGS.
+  tau, phi = self_scaled.choose(b=1.0, h=2.0, size=3, first=False)
+  assert (tau, phi) == (pytest.approx(1.0), pytest.approx(1.0))
+  tau, phi = self_scaled.choose(b=4.0, h=0.5, size=3, first=False)
+  low = 0.5 * (1 - math.sqrt(0.5))
+  theta = max(low - 1, -0.75)
+  assert phi == pytest.approx((1 - theta) / (1 + theta))
+  assert tau == pytest.approx(min(0.25 * (1 + theta) ** -0.5, 1 + theta))
+  tau, _ = self_scaled.choose(b=4.0, h=0.5, size=3, first=True)
+  assert tau == pytest.approx(0.5 / (1 + theta))
 
 
 def test_targets_after_more_and_wild():

@@ -1,0 +1,1 @@
+"""The rate left alone: true gradients at rates that nobody tuned."""

@@ -1,0 +1,1 @@
+"""What every part is built from: interfaces, trees, sums, checks."""

@@ -1,0 +1,1 @@
+"""Whether gradients are predictable, and what prediction did to a run."""

@@ -1,0 +1,1 @@
+"""One predictor: its state, a true gradient, one window."""

@@ -1,0 +1,144 @@
+"""At a true gradient: the forecast is scored and the next window set."""
+
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from optax_predict.core import checks
+from optax_predict.core import reductions
+from optax_predict.core import trees
+from optax_predict.engine import correction
+from optax_predict.engine import limits
+from optax_predict.engine import scoring
+from optax_predict.engine.parts import begin_motion
+from optax_predict.engine.parts import measure_motion
+from optax_predict.engine.parts import Parts
+from optax_predict.engine.parts import project_motion
+from optax_predict.engine.state import Anchor
+from optax_predict.engine.state import PredictState
+
+
+def record_gradient(
+  parts: Parts,
+  gradients: Any,
+  state: PredictState,
+  params: Any = None,
+  *,
+  value: Any = None,
+) -> PredictState:
+  """``GradientPredictor.record_gradient`` of some parts."""
+  checks.check_gradients(gradients)
+  moved = measure_motion(parts, begin_motion(parts, state, params))
+  norm = reductions.norm(gradients).astype(state.anchor.gradient_norm.dtype)
+  is_usable = jnp.isfinite(norm) & (state.rest_steps <= 0)
+  if moved.distance is not None:
+    # There is no anchor yet at the first.
+    is_usable &= jnp.isfinite(moved.distance) | (state.history_size == 0)
+
+  def record(state):
+    return _record(parts, gradients, moved, value, state)
+
+  def leave_out(state):
+    return _leave_out(norm, params, state)
+
+  state = lax.cond(is_usable, record, leave_out, state)
+  # Both stop together, at the largest integer: their difference is what was predicted.
+  step_count = optax.safe_increment(state.step_count)
+  has_grown = step_count - state.step_count
+  return state._replace(
+    step_count=step_count,
+    true_gradient_count=state.true_gradient_count + has_grown,
+    window=state.window._replace(
+      # Not in the branches: of two equal results XLA makes one, and then copies the
+      # history.
+      remaining_steps=state.window.planned_steps,
+      was_cut=jnp.zeros([], jnp.int32),
+      distance=trees.zeros(state.window.distance),
+    ),
+  )
+
+
+def receive_gradient(
+  parts: Parts,
+  gradients: Any,
+  state: PredictState,
+  params: Any = None,
+  *,
+  value: Any = None,
+) -> tuple[Any, PredictState]:
+  """All that is done with a true gradient.
+
+  Returns:
+    ``(gradients, state)``: what the base is given, and the state with the gradient
+    in its history and the next window set.
+  """
+  if parts.corrects:
+    _, state = correction.compute(parts, gradients, state, params)
+  state = record_gradient(parts, gradients, state, params, value=value)
+  return correction.apply(parts, gradients, state)
+
+
+def _record(parts, gradients, moved, value, state):
+  forecaster, horizon = parts.forecaster, parts.horizon
+  located = project_motion(parts, state, moved)
+  history = state.gradient_history
+  forecast = forecaster.predict(history, located)
+  checks.check_like("gradients", gradients, forecast.gradients)
+  error, miss, size = scoring.score_forecast(
+    gradients, forecast.gradients, state, located, value
+  )
+  after = functools.partial(_after, error.relative_error)
+  steps, horizon_state = horizon.update(error, state.horizon_state)
+  excess = limits.measure_excess(horizon, size, error, state)
+  is_wrong = error.relative_error > parts.max_error
+  window = state.window._replace(
+    planned_steps=jnp.maximum(steps, 0),
+    elapsed_steps=jnp.ones([], jnp.int32),
+    reach=limits.set_reach(horizon, moved.distance, state),
+  )
+  retreat = limits.judge_window(is_wrong, moved.params, state.retreat)
+  return state._replace(
+    rest_steps=jnp.maximum(-steps, 0),
+    history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
+    horizon_state=horizon_state,
+    window=window,
+    retreat=retreat,
+    statistics=scoring.update_statistics(error, state.statistics),
+    gradient_history=forecaster.observe(
+      after(gradients), history, located, miss
+    ),
+    anchor=Anchor(
+      params=after(moved.params) if parts.keeps_anchor else None,
+      gradient_norm=size / (1 + excess),
+      excess=excess,
+    ),
+  )
+
+
+def _leave_out(norm, params, state):
+  """A gradient that is not finite, or one that a rest lets through."""
+  window = state.window
+  return state._replace(
+    rest_steps=jnp.maximum(state.rest_steps - 1, 0),
+    anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
+    window=window._replace(
+      planned_steps=jnp.zeros([], jnp.int32),
+      elapsed_steps=optax.safe_increment(window.elapsed_steps),
+    ),
+    retreat=limits.judge_window(~jnp.isfinite(norm), params, state.retreat),
+  )
+
+
+def _after(error, tree):
+  """The tree, once the error of a forecast is known.
+
+  Every read of the state is then before what is written to it: XLA would copy
+  it otherwise.
+  """
+  return jax.tree.map(
+    lambda x: jnp.where(error >= 0, x, jnp.zeros_like(x)), tree
+  )

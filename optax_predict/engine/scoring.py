@@ -1,0 +1,85 @@
+"""How good a forecast was, and the statistics that follow from it."""
+
+import jax.numpy as jnp
+import optax
+
+from optax_predict.core import interfaces
+from optax_predict.core import reductions
+from optax_predict.core import trees
+from optax_predict.engine.state import ForecastStatistics
+
+# A forecast can be worse than any number; statistics stay finite.
+_WORST_ERROR = 1e6
+# Share of the past in the running mean of the relative error.
+_RECENT_DECAY = 0.9
+
+
+def score_forecast(gradients, forecast, state, motion, value=None):
+  """Compares forecast and true gradient.
+
+  Returns:
+    ``(error, miss, norm)``: what is said of the forecast, the norm of its
+    difference to the gradient, and that of the gradient.
+  """
+  way = [] if motion.params is None else [(gradients, motion.displacement)]
+  miss = trees.difference(forecast, gradients)
+  gg, pp, pg, dd, *along = reductions.inner_products(
+    [
+      (gradients, gradients),
+      (forecast, forecast),
+      (forecast, gradients),
+      (miss, miss),
+      *way,
+    ]
+  ).astype(state.anchor.gradient_norm.dtype)
+  norm = jnp.sqrt(gg)
+  scale = jnp.sqrt(norm) * jnp.sqrt(state.anchor.gradient_norm)
+  relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
+  cosine = pg / jnp.sqrt(pp) / norm
+  slope = along[0] / motion.distance / norm if along else jnp.zeros([])
+  error = interfaces.ForecastError(
+    relative_error=jnp.nan_to_num(
+      jnp.minimum(relative, _WORST_ERROR), nan=_WORST_ERROR
+    ).astype(jnp.float32),
+    correlation=_as_cosine(cosine),
+    history_size=state.history_size,
+    window_steps=jnp.where(
+      state.window.planned_steps > 0,
+      jnp.maximum(state.window.elapsed_steps - 1, 0),
+      0,
+    ),
+    window_stopped=state.window.was_cut,
+    growth=_growth(norm, state.anchor.gradient_norm),
+    slope=_as_cosine(slope),
+    loss=None if value is None else jnp.asarray(value, jnp.float32),
+  )
+  return error, jnp.sqrt(dd), norm
+
+
+def _as_cosine(x):
+  x = jnp.nan_to_num(x, nan=0, posinf=0, neginf=0)
+  return jnp.clip(x, -1, 1).astype(jnp.float32)
+
+
+def _growth(norm, last):
+  ratio = jnp.where(last > 0, norm / jnp.where(last > 0, last, 1), 1)
+  return jnp.minimum(ratio, _WORST_ERROR).astype(jnp.float32)
+
+
+def update_statistics(
+  error: interfaces.ForecastError, statistics: ForecastStatistics
+) -> ForecastStatistics:
+  """Adds what a true gradient says of its forecast, if there was one."""
+  count = optax.safe_increment(statistics.forecasts)
+  e, mean = error.relative_error, statistics.mean_error
+  fading = optax.incremental_update(
+    e, statistics.recent_error, 1 - _RECENT_DECAY
+  )
+  updated = ForecastStatistics(
+    forecasts=count,
+    relative_error=e,
+    correlation=error.correlation,
+    mean_error=mean + (e - mean) / count.astype(jnp.float32),
+    recent_error=jnp.where(statistics.forecasts > 0, fading, e),
+  )
+  return optax.tree.where(error.history_size > 0, updated, statistics)

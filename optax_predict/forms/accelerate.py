@@ -1,0 +1,254 @@
+"""One changed line: an optimizer that needs fewer true gradients."""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_predict.core import checks
+from optax_predict.core import interfaces
+from optax_predict.core import trees
+from optax_predict.engine import limits
+from optax_predict.engine import recording
+from optax_predict.engine import window
+from optax_predict.engine.predictor import build_parts
+from optax_predict.engine.predictor import check_state
+from optax_predict.engine.predictor import init_state
+from optax_predict.engine.state import AccelerateState
+from optax_predict.engine.state import get_stats
+from optax_predict.engine.state import PredictorStats
+from optax_predict.forms import predictor_states
+from optax_predict.forms import schedules
+
+
+def accelerate(
+  base_optimizer: optax.GradientTransformation,
+  forecaster: interfaces.Forecaster | None = None,
+  horizon: interfaces.Horizon | None = None,
+  *,
+  correction_weight: float = 0.0,
+  accumulator_dtype: Any = None,
+  keep_params: bool = False,
+  monitor: Callable[[PredictorStats], None] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Makes an optimizer need fewer true gradients, in any loop.
+
+  ``update`` takes a true gradient and returns the way of many steps: the base's
+  step from that gradient, and as many more on predicted gradients as the forecast
+  is good for. No loss is evaluated in between. Every call is one true gradient.
+
+  Apply the updates as they are: ``optax.apply_updates(params, updates)``. They
+  are a displacement, not a gradient. What clips or scales them afterwards cuts the
+  window short where the predictor does not see it; put it inside, as in
+  ``accelerate(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)))``.
+
+  A window that led to a gradient far from its forecast is taken back whole at the
+  next call: parameters and the base's state return to where its predicted steps
+  began. The cost is that one true gradient, which stays in the history.
+
+  Learning rate schedules count true gradients: ``optax.adam(
+  optax.cosine_decay_schedule(1e-2, 300))`` ends its decay at gradient 300, and
+  within a window the rate stays what it was at the true gradient. So do schedules
+  in ``inject_hyperparams`` and ``contrib.reduce_on_plateau``. Adam's correction of
+  its bias counts every step, since every step moves its moments.
+
+  Under minibatch noise nothing is predicted, and the updates are the base's.
+
+  Memory, in copies of the parameters: 13 for the history and where the window
+  began, or 8 with ``accumulator_dtype=jnp.bfloat16``, and the base's own state
+  twice. ``horizons.adaptive(max_error=None)`` never takes a window back, and
+  spares one copy and the base's second state.
+
+  Args:
+    base_optimizer: any optax optimizer but those that search along a line.
+    forecaster: how gradients are predicted; default ``forecasters.secant()``.
+    horizon: how many steps are predicted; default ``horizons.adaptive()``.
+    correction_weight: as for :func:`predict_gradients`.
+    accumulator_dtype: floating point dtype of the bulk of the history; default
+      each parameter's own.
+    keep_params: whether to keep a copy of the parameters, for loops that call
+      ``update(gradients, state)`` without them. The loop must then apply every
+      update, and change the parameters in no other way.
+    monitor: called on the host after every true gradient with a
+      :class:`PredictorStats`, for loops that drop the optimizer's state; ``None``
+      for no call.
+
+  Returns:
+    An ``optax.GradientTransformationExtraArgs`` whose state is an
+    ``AccelerateState``; :func:`get_stats` and :func:`reset` take it. Extra
+    arguments of ``update`` are passed on to the base, at predicted steps too:
+    ``value=loss`` stands for the last known loss there.
+
+  Raises:
+    TypeError: when built, if ``base_optimizer`` is no optimizer, or an option is of
+      another type; at ``init``, for parameters that are not floating point or
+      complex.
+    ValueError: when built, if an option is outside its range; at ``init``, if the
+      base predicts already or searches along a line; at ``update``, if ``params``
+      is missing without ``keep_params``, or gradients, parameters and state do not
+      belong together.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax, optax_predict
+    >>> loss_fn = lambda x: 0.5 * jnp.sum(jnp.array([1.0, 0.1, 0.01]) * x**2)
+    >>> tx = optax_predict.accelerate(optax.adam(1e-2))
+    >>> @jax.jit
+    ... def train_step(params, opt_state):
+    ...   loss, grads = jax.value_and_grad(loss_fn)(params)
+    ...   updates, opt_state = tx.update(grads, opt_state, params)
+    ...   return optax.apply_updates(params, updates), opt_state, loss
+    >>> params = jnp.ones(3)
+    >>> opt_state = tx.init(params)
+    >>> for _ in range(30):
+    ...   params, opt_state, loss = train_step(params, opt_state)
+    >>> stats = optax_predict.get_stats(opt_state)
+    >>> int(stats.computed_steps), bool(stats.predicted_steps > 60)
+    (30, True)
+  """
+  checks.check_optimizer(
+    "base_optimizer", base_optimizer, "accelerate(optax.adam(1e-3))"
+  )
+  if monitor is not None:
+    checks.check_callable("monitor", monitor, "accelerate(base, monitor=print)")
+  parts = build_parts(forecaster, horizon, correction_weight, accumulator_dtype)
+  base = optax.with_extra_args_support(base_optimizer)
+  step = functools.partial(_take_window, parts, base)
+  # Called outside of jit, it is compiled once, not at every call.
+  compiled_step = jax.jit(step)
+
+  def init(params):
+    predictor = init_state(parts, params)
+    base_state = base.init(params)
+    _check_base(base_state)
+    return AccelerateState(
+      predictor=predictor,
+      base_optimizer_state=base_state,
+      # Arrays of their own: a donated buffer may stand in one place only.
+      start_base_state=_copy(base_state) if parts.may_retreat else None,
+      params=_copy(params) if keep_params else None,
+    )
+
+  def update(updates, state, params=None, **extra_args):
+    if not isinstance(state, AccelerateState):
+      raise ValueError(
+        f"state: expected an AccelerateState, got {type(state).__name__}. Pass the"
+        " state that this optimizer's init or its last update returned."
+      )
+    params = state.params if params is None else params
+    if params is None:
+      raise ValueError(
+        "params is missing: accelerate takes predicted steps on the parameters."
+        " Call update(gradients, state, params), or build it with"
+        " accelerate(base, keep_params=True) where the loop is not yours."
+      )
+    params = _select_trained(updates, params)
+    checks.check_params(params)
+    check_state(parts, state.predictor, params)
+    checks.check_gradients(updates)
+    checks.check_like("gradients", updates, params)
+    is_plain = checks.is_all_arrays((updates, state, params, extra_args))
+    updates, state = (compiled_step if is_plain else step)(
+      updates, state, params, extra_args
+    )
+    if monitor is not None:
+      jax.debug.callback(monitor, get_stats(state.predictor))
+    return updates, state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _take_window(parts, base, gradients, state, params, extra_args):
+  """The base's step from a true gradient, and all predicted steps after it."""
+  before, start = state.base_optimizer_state, params
+  gradients, predictor = recording.receive_gradient(
+    parts, gradients, state.predictor, params, value=extra_args.get("value")
+  )
+  updates, stepped = base.update(gradients, before, params, **extra_args)
+  params, base_state = optax.apply_updates(params, updates), stepped
+  has_moved = jnp.zeros([], bool)
+  if predictor.retreat is not None:
+    has_moved = predictor.retreat.is_due > 0
+    params = trees.where(has_moved, predictor.retreat.start_params, params)
+    base_state = optax.tree.where(has_moved, state.start_base_state, base_state)
+    predictor = limits.end_retreat(predictor)
+
+  # Schedules are held where they were at the true gradient.
+  def base_update(forecast, base_state, params):
+    updates, base_state = base.update(
+      trees.cast_like(forecast, gradients), base_state, params, **extra_args
+    )
+    return updates, schedules.hold_schedules(base_state, before)
+
+  params, end_state, predictor, opened = window.run_window(
+    parts,
+    base_update,
+    params,
+    schedules.hold_schedules(base_state, before),
+    predictor,
+  )
+  has_moved |= opened
+  start_base_state = state.start_base_state
+  if predictor.retreat is not None:
+    start_base_state = optax.tree.where(opened, base_state, start_base_state)
+  # The base's own updates, with no rounding of ours, where nothing was predicted.
+  updates = jax.tree.map(
+    lambda end, begin, u: jnp.where(
+      has_moved, (end - begin).astype(u.dtype), u
+    ),
+    params,
+    start,
+    updates,
+  )
+  kept = None
+  if state.params is not None:
+    kept = optax.apply_updates(start, updates)
+  return updates, AccelerateState(
+    predictor=predictor,
+    base_optimizer_state=schedules.hold_schedules(end_state, stepped),
+    start_base_state=start_base_state,
+    params=kept,
+  )
+
+
+def _check_base(base_state):
+  """Refuses a base that predicts already, or that evaluates the loss itself."""
+  if predictor_states.has_predictor(base_state):
+    raise ValueError(
+      "base_optimizer predicts gradients already: accelerate takes the optimizer"
+      " alone. Leave out the accelerate or predict_gradients inside."
+    )
+  searches = (
+    optax.ScaleByBacktrackingLinesearchState,
+    optax.ScaleByZoomLinesearchState,
+  )
+  leaves = jax.tree.leaves(
+    base_state, is_leaf=lambda x: isinstance(x, searches)
+  )
+  if any(isinstance(x, searches) for x in leaves):
+    raise ValueError(
+      "base_optimizer searches along a line, which evaluates the loss at every"
+      " step: predicted gradients save nothing. Use optax.adam, optax.sgd, or"
+      " another optimizer without, or optax.lbfgs(linesearch=None)."
+    )
+
+
+def _select_trained(gradients, params):
+  """Without the leaves that have no gradient: an Equinox module holds functions."""
+  if gradients is None:
+    return params
+  try:
+    return jax.tree.map(
+      lambda g, p: None if g is None else p,
+      gradients,
+      params,
+      is_leaf=lambda x: x is None,
+    )
+  except ValueError:
+    return params  # They do not belong together; what differs is named later.
+
+
+def _copy(tree):
+  return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,605 @@
+"""accelerate: a whole window inside one update."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax import contrib
+import pytest
+
+import optax_predict
+from optax_predict import forecasters
+from optax_predict import horizons
+from tests import helpers
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RATE = 0.1
+CURVATURE = jnp.array([1.0, 0.3, 0.1, 0.02])
+# Predicts the last gradient, twice, whatever it was worth.
+REPEAT = forecasters.momentum(0.0)
+TWICE = horizons.fixed(2, -1.0)
+
+
+def loss_fn(x):
+  return 0.5 * jnp.sum(CURVATURE * x**2) + 0.01 * jnp.sum(x**4)
+
+
+def accelerated_losses(tx, x, calls):
+  def step(carry, _):
+    x, state = carry
+    loss, gradients = jax.value_and_grad(loss_fn)(x)
+    updates, state = tx.update(gradients, state, x)
+    return (optax.apply_updates(x, updates), state), loss
+
+  carry, losses = jax.lax.scan(step, (x, tx.init(x)), None, calls)
+  return losses, carry[1]
+
+
+def chained_losses(base, horizon, x, calls):
+  tx = optax.chain(optax_predict.predict_gradients(horizon=horizon), base)
+
+  def step(carry, _):
+    x, state = carry
+    loss, gradients = jax.value_and_grad(loss_fn)(x)
+    updates, state = tx.update(gradients, state, x)
+    x = optax.apply_updates(x, updates)
+    return optax_predict.fast_forward(tx, x, state), loss
+
+  carry, losses = jax.lax.scan(step, (x, tx.init(x)), None, calls)
+  return losses, carry[1]
+
+
+def fed(tx, gradients, **options):
+  """Parameters after each of some given gradients, and the last state."""
+  update = jax.jit(tx.update)
+  x = jnp.array([1.0, 2.0, 3.0])
+  state, path = tx.init(x), []
+  for gradient in gradients:
+    updates, state = update(jnp.full(3, gradient), state, x, **options)
+    x = optax.apply_updates(x, updates)
+    path.append(np.asarray(x))
+  return np.array(path), state
+
+
+def moved(moves):
+  return np.array([1.0, 2.0, 3.0]) - RATE * np.cumsum(moves)[:, None]
+
+
+@pytest.mark.parametrize(
+  "base",
+  [optax.sgd(0.3), optax.sgd(0.1, momentum=0.9), optax.adam(0.05)],
+  ids=["sgd", "momentum", "adam"],
+)
+def test_it_is_the_chain_with_fast_forward(base):
+  """Over few calls: later, rounding makes two runs of any two programs."""
+  horizon = horizons.adaptive(max_error=None)
+  x = jnp.array([1.0, -2.0, 0.5, 1.5])
+  tx = optax_predict.accelerate(base, horizon=horizon)
+  found, state = accelerated_losses(tx, x, 7)
+  wanted, chained = chained_losses(base, horizon, x, 7)
+  np.testing.assert_allclose(found, wanted, rtol=1e-3)
+  stats = optax_predict.get_stats(state)
+  assert int(stats.computed_steps) == 7
+  assert int(stats.predicted_steps) > 3
+  assert int(stats.total_steps) == int(
+    optax_predict.get_stats(chained).total_steps
+  )
+
+
+@pytest.mark.parametrize(
+  "base", [optax.sgd(RATE), optax.adam(RATE)], ids=["sgd", "adam"]
+)
+def test_where_nothing_is_predicted_updates_are_the_base_s(base):
+  """Not a difference of parameters, which rounds to theirs."""
+  horizon = horizons.warmup(100, horizons.adaptive())
+  tx = optax_predict.accelerate(base, horizon=horizon)
+  x = jnp.array([1e4, -2e4, 5e3, 1.5e4])
+  state, base_state = tx.init(x), base.init(x)
+  for i in range(5):
+    gradients = 1e-3 * jnp.cos(x + i)
+    updates, state = tx.update(gradients, state, x)
+    wanted, base_state = base.update(gradients, base_state, x)
+    # A difference of these parameters is off by 1e-4 and more.
+    np.testing.assert_allclose(updates, wanted, rtol=1e-6)
+    x = optax.apply_updates(x, updates)
+
+
+def test_one_update_is_the_way_of_the_whole_window():
+  tx = optax_predict.accelerate(optax.sgd(RATE), REPEAT, TWICE)
+  path, state = fed(tx, [1.0, 1.0, 2.0])
+  # One gradient says nothing of forecasts yet; then two steps follow each.
+  np.testing.assert_allclose(path, moved([1, 3, 6]), rtol=1e-6, atol=1e-6)
+  stats = optax_predict.get_stats(state)
+  assert (int(stats.computed_steps), int(stats.predicted_steps)) == (3, 4)
+
+
+def test_a_window_is_taken_back_with_the_state_of_the_base():
+  horizon = TWICE._replace(max_error=1.5)
+  tx = optax_predict.accelerate(optax.sgd(RATE, momentum=0.5), REPEAT, horizon)
+  path, state = fed(tx, [1.0, 1.0, -5.0])
+  trace, x, wanted = 0.0, 0.0, []
+  for steps in (1, 3):
+    for step in range(steps):
+      trace = 0.5 * trace + 1.0
+      x += trace
+      if (steps, step) == (3, 0):
+        start = x, trace
+    wanted.append(x)
+  x, trace = start
+  wanted.append(x)
+  expected = np.array([1.0, 2.0, 3.0]) - RATE * np.array(wanted)[:, None]
+  np.testing.assert_allclose(path, expected, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(
+    state.base_optimizer_state[0].trace, np.full(3, trace), rtol=1e-6
+  )
+  # It goes on from there, with the base as it was.
+  path, state = fed(tx, [1.0, 1.0, -5.0, 1.0])
+  trace = 0.5 * trace + 1.0
+  np.testing.assert_array_less(path[-1], path[-2])
+  first_step = RATE * trace
+  assert np.all(path[-2] - path[-1] > 0.99 * first_step)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize(
+  "base", [optax.sgd(RATE, momentum=0.9), optax.adam(RATE)], ids=["sgd", "adam"]
+)
+def test_a_gradient_that_is_not_finite_leaves_no_trace(base, wrong):
+  """At the end of a window, which is taken back."""
+  tx = optax_predict.accelerate(base, REPEAT, TWICE._replace(max_error=1.5))
+  path, state = fed(tx, [1.0, 1.0, wrong, 1.0, 1.0])
+  helpers.assert_finite((path, state))
+  start, end, back, *later = path[:, 0]
+  assert end < back < start
+  assert later[1] < later[0] < back
+
+
+def test_a_gradient_that_is_not_finite_passes_to_the_base():
+  """Where no window led to it, and never into the history."""
+  tx = optax_predict.accelerate(optax.sgd(RATE), REPEAT, TWICE)
+  path, state = fed(tx, [np.nan])
+  assert np.isnan(path).all()
+  helpers.assert_finite(state)
+
+
+def test_windows_are_taken_back_only_where_the_horizon_says_so():
+  tx = optax_predict.accelerate(
+    optax.sgd(RATE), REPEAT, TWICE._replace(max_error=None)
+  )
+  path, state = fed(tx, [1.0, 1.0, 1.0, -5.0])
+  np.testing.assert_allclose(path, moved([1, 3, 3, -15]), rtol=1e-6, atol=1e-6)
+  assert state.start_base_state is None
+
+
+# Schedules -----------------------------------------------------------------
+
+
+def rates(count):
+  return jnp.array([1.0, 2.0, 3.0, 4.0, 0.0, 0.0])[count]
+
+
+def test_a_schedule_counts_true_gradients_and_rests_within_a_window():
+  tx = optax_predict.accelerate(optax.sgd(rates), REPEAT, TWICE)
+  path, state = fed(tx, [RATE] * 5)
+  # Calls of 1, 3, 3, ... steps, each at its gradient's rate.
+  np.testing.assert_allclose(
+    path, moved([1, 6, 9, 12, 0]), rtol=1e-6, atol=1e-6
+  )
+  assert int(state.base_optimizer_state[1].count) == 5
+
+
+@pytest.mark.parametrize("hold, wanted", [(True, 4), (False, 10)])
+def test_fast_forward_can_hold_schedules_too(hold, wanted):
+  tx = optax.chain(
+    optax_predict.predict_gradients(REPEAT, TWICE),
+    optax.sgd(lambda count: 0.01 + 0.0 * count),
+  )
+  x = jnp.ones(3)
+  state = tx.init(x)
+  for _ in range(4):
+    updates, state = tx.update(jnp.ones(3), state, x)
+    x = optax.apply_updates(x, updates)
+    x, state = optax_predict.fast_forward(tx, x, state, hold_schedules=hold)
+  assert int(state[1][1].count) == wanted
+
+
+def test_injected_schedules_count_true_gradients():
+  base = optax.inject_hyperparams(optax.sgd)(learning_rate=rates)
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  path, state = fed(tx, [RATE] * 4)
+  np.testing.assert_allclose(path, moved([1, 6, 9, 12]), rtol=1e-6, atol=1e-6)
+  assert int(state.base_optimizer_state.count) == 4
+
+
+def test_an_injected_rate_can_be_changed_between_calls():
+  base = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  x = jnp.zeros(3)
+  state = tx.init(x)
+  for rate, wanted in ((1.0, 1), (1.0, 3), (2.0, 6)):
+    state.base_optimizer_state.hyperparams["learning_rate"] = jnp.float32(rate)
+    updates, state = tx.update(jnp.ones(3), state, x)
+    np.testing.assert_allclose(
+      updates, -wanted * np.ones(3), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+  "schedule",
+  [
+    optax.cosine_decay_schedule(1.0, 6),
+    optax.warmup_cosine_decay_schedule(0.1, 1.0, 2, 6),
+    optax.linear_onecycle_schedule(6, 1.0),
+    optax.piecewise_constant_schedule(1.0, {3: 0.1}),
+    optax.sgdr_schedule(
+      [dict(init_value=0.1, peak_value=1, warmup_steps=1, decay_steps=3)] * 2
+    ),
+  ],
+  ids=["cosine", "warmup", "onecycle", "piecewise", "sgdr"],
+)
+def test_every_schedule_is_where_it_would_be_without_prediction(schedule):
+  tx = optax_predict.accelerate(optax.sgd(schedule), REPEAT, TWICE)
+  path, _ = fed(tx, [RATE] * 6)
+  steps = [1, 3, 3, 3, 3, 3]
+  moves = [n * float(schedule(i)) for i, n in enumerate(steps)]
+  np.testing.assert_allclose(path, moved(moves), rtol=1e-5, atol=1e-6)
+
+
+def test_a_plateau_is_one_of_true_gradients():
+  base = optax.chain(
+    optax.sgd(1.0), contrib.reduce_on_plateau(patience=4, factor=0.5)
+  )
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  _, state = fed(tx, [RATE] * 4, value=jnp.float32(1.0))
+  # Four equal losses, the first of which was an improvement.
+  assert int(state.base_optimizer_state[1].plateau_count) == 3
+  assert float(state.base_optimizer_state[1].scale) == 1.0
+
+
+def test_a_scheduled_weight_decay_counts_true_gradients():
+  base = optax.chain(
+    optax.add_decayed_weights(lambda count: 0.0 * count), optax.sgd(1.0)
+  )
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  _, state = fed(tx, [RATE] * 4)
+  counts = [x for x in jax.tree.leaves(state.base_optimizer_state)]
+  assert [int(c) for c in counts] == [4] * len(counts)
+
+
+def test_adam_counts_every_step():
+  """Its count is of the moments that it corrects."""
+  tx = optax_predict.accelerate(optax.adam(RATE), REPEAT, TWICE)
+  _, state = fed(tx, [1.0] * 4)
+  assert int(state.base_optimizer_state[0].count) == 1 + 3 * 3
+
+
+# Loops ----------------------------------------------------------------------
+
+
+def test_it_needs_fewer_true_gradients_than_the_base():
+  x = jnp.array([1.0, -2.0, 0.5, 1.5])
+  alone = optax.adam(0.02)
+  target = 1e-3 * float(loss_fn(x))
+  found, _ = accelerated_losses(optax_predict.accelerate(alone), x, 60)
+
+  def step(carry, _):
+    x, state = carry
+    loss, gradients = jax.value_and_grad(loss_fn)(x)
+    updates, state = alone.update(gradients, state, x)
+    return (optax.apply_updates(x, updates), state), loss
+
+  _, losses = jax.lax.scan(step, (x, alone.init(x)), None, 1500)
+  needed = int(np.argmax(np.asarray(losses) < target))
+  assert needed > 100
+  assert float(jnp.min(found)) < target
+
+
+def test_it_can_keep_the_parameters():
+  base = optax.adam(RATE)
+  keeping = optax_predict.accelerate(base, keep_params=True)
+  given = optax_predict.accelerate(base)
+  x = jnp.array([1.0, -2.0, 0.5, 1.5])
+  kept, state = x, given.init(x)
+  keeping_state = keeping.init(x)
+  for _ in range(6):
+    updates, state = given.update(jax.grad(loss_fn)(x), state, x)
+    x = optax.apply_updates(x, updates)
+    updates, keeping_state = keeping.update(
+      jax.grad(loss_fn)(kept), keeping_state
+    )
+    kept = optax.apply_updates(kept, updates)
+    np.testing.assert_array_equal(kept, keeping_state.params)
+    np.testing.assert_allclose(kept, x, rtol=1e-5)
+  assert int(optax_predict.get_stats(state).predicted_steps) > 0
+
+
+def test_eager_calls_are_compiled_once():
+  traces = []
+  base = optax.sgd(RATE)
+
+  def update(updates, state, params=None):
+    traces.append(1)
+    return base.update(updates, state, params)
+
+  tx = optax_predict.accelerate(optax.GradientTransformation(base.init, update))
+  x = jnp.ones(4)
+  state = tx.init(x)
+  _, state = tx.update(x, state, x)
+  first = len(traces)
+  for _ in range(3):
+    _, state = tx.update(x, state, x)
+  assert len(traces) == first > 0
+
+
+def test_a_monitor_hears_of_every_true_gradient():
+  seen = []
+  tx = optax_predict.accelerate(
+    optax.sgd(RATE), REPEAT, TWICE, monitor=seen.append
+  )
+  fed(tx, [1.0] * 3)
+  jax.effects_barrier()
+  assert [int(s.computed_steps) for s in seen] == [1, 2, 3]
+  assert int(seen[-1].predicted_steps) == 4
+  assert "3 true gradients" in str(seen[-1])
+
+
+def test_extra_arguments_reach_the_base_at_every_step():
+  def update(updates, state, params=None, *, factor, **extra_args):
+    assert set(extra_args) == {"value"}
+    return jax.tree.map(lambda g: -factor * g, updates), state
+
+  base = optax.GradientTransformationExtraArgs(lambda _: (), update)
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  path, _ = fed(tx, [1.0, 1.0], factor=RATE, value=jnp.float32(1.0))
+  np.testing.assert_allclose(path, moved([1, 3]), rtol=1e-6, atol=1e-6)
+
+
+def test_an_argument_that_is_no_array_reaches_the_base():
+  def update(updates, state, params=None, *, fun):
+    return jax.tree.map(fun, updates), state
+
+  base = optax.GradientTransformationExtraArgs(lambda _: (), update)
+  tx = optax_predict.accelerate(base, REPEAT, TWICE)
+  x = jnp.zeros(3)
+  updates, _ = tx.update(jnp.ones(3), tx.init(x), x, fun=lambda g: -RATE * g)
+  np.testing.assert_allclose(updates, -RATE * np.ones(3), rtol=1e-6, atol=1e-6)
+
+
+def test_reset_forgets_the_gradients_and_leaves_the_base_alone():
+  tx = optax_predict.accelerate(optax.adam(RATE), REPEAT, TWICE)
+  _, state = fed(tx, [1.0] * 3)
+  fresh = optax_predict.reset(state)
+  assert int(optax_predict.get_stats(fresh).total_steps) == 0
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    fresh.base_optimizer_state,
+    state.base_optimizer_state,
+  )
+
+
+# State ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  "dtype", ["float16", "bfloat16", "float32", "float64", "complex64"]
+)
+@pytest.mark.parametrize("keep_params", [False, True])
+def test_types_stay_as_init_made_them(dtype, keep_params):
+  with helpers.x64(dtype == "float64"):
+    tx = optax_predict.accelerate(
+      optax.adam(0.05), keep_params=keep_params, correction_weight=0.5
+    )
+    params = helpers.nested(np.linspace(-2, 3, 7), dtype)
+    state = tx.init(params)
+    wanted = helpers.types(state)
+    assert helpers.types(jax.eval_shape(tx.init, params)) == wanted
+    step = jax.jit(tx.update, donate_argnums=1)
+    for _ in range(6):
+      gradients = jax.tree.map(lambda x: 0.1 * jnp.conj(x), params)
+      updates, state = step(gradients, state, params)
+      assert helpers.types(state) == wanted
+      assert helpers.types(updates) == helpers.types(params)
+      params = optax.apply_updates(params, updates)
+    helpers.assert_finite(jax.tree.map(jnp.abs, (params, state)))
+
+
+@pytest.mark.parametrize(
+  "params", [{}, {"a": None}, {"a": jnp.zeros((0,))}], ids=["{}", "none", "0"]
+)
+def test_parameters_may_be_empty(params):
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  state = tx.init(params)
+  for _ in range(3):
+    updates, state = tx.update(params, state, params)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+
+
+def test_vmap_is_each_fit_for_itself():
+  """From the same states, at several points of a run: one call each."""
+  tx = optax_predict.accelerate(optax.sgd(0.3, momentum=0.5))
+  xs = jnp.array([[1.0, -2.0, 0.5, 1.5], [3.0, 1.0, -1.0, 0.1]])
+  states = jax.vmap(tx.init)(xs)
+
+  def step(x, state):
+    updates, state = tx.update(jax.grad(loss_fn)(x), state, x)
+    return optax.apply_updates(x, updates), state
+
+  many, single = jax.jit(jax.vmap(step)), jax.jit(step)
+  for _ in range(8):
+    after, new_states = many(xs, states)
+    for i in range(len(xs)):
+      wanted, _ = single(xs[i], jax.tree.map(lambda s, i=i: s[i], states))
+      np.testing.assert_allclose(after[i], wanted, rtol=2e-4, atol=1e-6)
+    xs, states = after, new_states
+  stats = jax.vmap(optax_predict.get_stats)(states)
+  assert np.all(np.asarray(stats.predicted_steps) > 5)
+
+
+def test_map_params_sees_parameters():
+  tx = optax_predict.accelerate(optax.adam(RATE), keep_params=True)
+  params = {"a": jnp.ones(3), "b": jnp.ones([2, 2])}
+  state = tx.init(params)
+  names = optax.tree.map_params(
+    tx, lambda _, name: name, state, {"a": "a", "b": "b"}
+  )
+  assert names.params == {"a": "a", "b": "b"}
+  assert names.predictor.anchor.params == {"a": "a", "b": "b"}
+  assert names.base_optimizer_state[0].mu == {"a": "a", "b": "b"}
+
+
+def test_it_is_exported_for_every_platform():
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  x = jnp.ones(4)
+  exported = jax.export.export(
+    jax.jit(lambda g, p: tx.update(g, tx.init(p), p)[0]),
+    platforms=["cpu", "cuda", "tpu"],
+  )(x, x)
+  assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+
+
+# Bad input ------------------------------------------------------------------
+
+
+def test_parameters_are_asked_for():
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  x = jnp.ones(3)
+  with pytest.raises(ValueError, match=r"params is missing.*keep_params=True"):
+    tx.update(x, tx.init(x))
+
+
+@pytest.mark.parametrize(
+  "base, message",
+  [
+    (optax.lbfgs(), "searches along a line"),
+    (
+      optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3)),
+      "searches along a line",
+    ),
+    (optax_predict.accelerate(optax.adam(RATE)), "predicts gradients already"),
+    (
+      optax.chain(optax_predict.predict_gradients(), optax.adam(RATE)),
+      "predicts gradients already",
+    ),
+  ],
+  ids=["lbfgs", "backtracking", "accelerate", "predict_gradients"],
+)
+def test_bases_that_cannot_be(base, message):
+  with pytest.raises(ValueError, match=message):
+    optax_predict.accelerate(base).init(jnp.ones(3))
+
+
+@pytest.mark.parametrize(
+  "build, error, message",
+  [
+    (lambda: optax_predict.accelerate(0.1), TypeError, "base_optimizer must"),
+    (
+      lambda: optax_predict.accelerate(optax.adam),
+      TypeError,
+      "base_optimizer must",
+    ),
+    (
+      lambda: optax_predict.accelerate(optax.adam(0.1), monitor=3),
+      TypeError,
+      "monitor must",
+    ),
+    (
+      lambda: optax_predict.accelerate(optax.adam(0.1), 5),
+      TypeError,
+      "forecaster must",
+    ),
+    (
+      lambda: optax_predict.accelerate(
+        optax.adam(0.1), correction_weight=np.nan
+      ),
+      ValueError,
+      "nan",
+    ),
+  ],
+)
+def test_options_are_checked_when_it_is_built(build, error, message):
+  with pytest.raises(error, match=message):
+    build()
+
+
+class Module:
+  """Stands for a model that holds a function among its leaves."""
+
+
+@pytest.mark.parametrize("leaf", [jax.nn.relu, "relu", Module()])
+def test_leaves_that_are_no_arrays_are_named(leaf):
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  params = {"w": jnp.ones(3), "activation": leaf}
+  wanted = r"\['activation'\].*eqx.filter"
+  with pytest.raises(TypeError, match=wanted):
+    tx.init(params)
+  chain = optax.chain(optax_predict.predict_gradients(), optax.adam(RATE))
+  state = chain.init({"w": jnp.ones(3), "activation": None})
+  with pytest.raises(TypeError, match=wanted):
+    optax_predict.fast_forward(chain, params, state)
+  with pytest.raises(TypeError, match=wanted):
+    optax_predict.check_chain(chain, params)
+
+
+@pytest.mark.parametrize("leaf", [jax.nn.relu, "relu", Module()])
+def test_a_whole_module_may_be_handed_over_with_its_gradients(leaf):
+  """As Equinox's examples do, where the gradient of a function is None."""
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  trained = {"w": jnp.ones(3), "activation": None}
+  state, params = tx.init(trained), trained | {"activation": leaf}
+  for _ in range(3):
+    gradients = {"w": jnp.ones(3), "activation": None}
+    updates, state = tx.update(gradients, state, params)
+    assert updates["activation"] is None
+    params = params | {"w": params["w"] + updates["w"]}
+  assert float(params["w"][0]) < 1 - 3 * RATE
+
+
+def test_states_and_trees_of_something_else_are_refused():
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  x = {"w": jnp.ones(3)}
+  state = tx.init(x)
+  with pytest.raises(ValueError, match="expected an AccelerateState"):
+    tx.update(x, optax.adam(RATE).init(x), x)
+  with pytest.raises(ValueError, match=r"\['v'\]"):
+    tx.update({"v": jnp.ones(3)}, state, {"v": jnp.ones(3)})
+  with pytest.raises(ValueError, match=r"gradients: leaf \['w'\]"):
+    tx.update({"w": jnp.ones(4)}, state, x)
+  other = optax_predict.accelerate(optax.adam(RATE), forecasters.secant(3))
+  with pytest.raises(ValueError, match="another forecaster"):
+    other.update(x, state, x)
+
+
+def test_fast_forward_is_told_to_be_left_out():
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  x = jnp.ones(3)
+  state = tx.init(x)
+  with pytest.raises(ValueError, match="Leave fast_forward out"):
+    optax_predict.fast_forward(tx, x, state)
+  # No gradient is skipped, in any form.
+  optax_predict.check_chain(tx, x)
+  assert bool(optax_predict.should_compute_full(state))
+
+
+def test_the_chain_alone_is_the_base():
+  """Without fast_forward or value_and_grad: every gradient given is used."""
+  base = optax.adam(RATE)
+  tx = optax.chain(optax_predict.predict_gradients(), base)
+  x = alone = jnp.array([1.0, -2.0, 0.5, 1.5])
+  state, base_state = tx.init(x), base.init(x)
+  step = jax.jit(functools.partial(tx.update))
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    for _ in range(12):
+      updates, state = step(jax.grad(loss_fn)(x), state, x)
+      x = optax.apply_updates(x, updates)
+      updates, base_state = base.update(
+        jax.grad(loss_fn)(alone), base_state, alone
+      )
+      alone = optax.apply_updates(alone, updates)
+      np.testing.assert_allclose(x, alone, rtol=1e-5)
+  stats = optax_predict.get_stats(state)
+  assert int(stats.computed_steps) == int(stats.total_steps) == 12
