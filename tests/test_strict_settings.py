@@ -75,13 +75,26 @@ def in_a_loop(step, build=predicting):
   return run
 
 
-def per_step(tx, params, state):
+def every_gradient(tx, params, state):
+  """A loop that knows nothing of prediction."""
   updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
   return optax.apply_updates(params, updates), state
 
 
+def per_step(tx, params, state):
+  """One step per call: zeros where no gradient is due."""
+  gradients = jax.lax.cond(
+    optax_predict.should_compute_full(state),
+    jax.grad(loss_fn),
+    optax.tree.zeros_like,
+    params,
+  )
+  updates, state = tx.update(gradients, state, params)
+  return optax.apply_updates(params, updates), state
+
+
 def fast_forward(tx, params, state):
-  return optax_predict.fast_forward(tx, *per_step(tx, params, state))
+  return optax_predict.fast_forward(tx, *every_gradient(tx, params, state))
 
 
 def value_and_grad(tx, params, state):
@@ -133,7 +146,7 @@ def nnx_value_and_grad(model, optimizer):
 FORMS = {
   "per step": in_a_loop(per_step),
   "fast_forward": in_a_loop(fast_forward),
-  "accelerate": in_a_loop(per_step, optax_predict.accelerate),
+  "accelerate": in_a_loop(every_gradient, optax_predict.accelerate),
   "value_and_grad": in_a_loop(value_and_grad),
   "nnx fast_forward": in_a_module(nnx_fast_forward),
   "nnx value_and_grad": in_a_module(nnx_value_and_grad),
