@@ -230,7 +230,6 @@ def test_counters_stop_at_the_largest_integer():
     late = state[0]._replace(
       step_count=jnp.int32(largest - left),
       true_gradient_count=jnp.int32(largest - left - 3),
-      forecast_count=jnp.int32(largest - left - 4),
     )
     late_params, late_state = params, (late, *state[1:])
     for _ in range(8):
