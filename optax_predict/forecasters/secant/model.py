@@ -151,9 +151,9 @@ def ridges(staleness, ridge, moves):
 
   It grows with the distance of a move's middle, where the curvature was measured.
   """
-  squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)
+  squares = jnp.nan_to_num(moves.squares, nan=_FARTHEST)[None]
   doubt = ridge + staleness[:, None] * jnp.clip(squares, 0, _FARTHEST)
-  return doubt * _divisor(jnp.diagonal(moves.kernel))
+  return doubt * _divisor(jnp.diagonal(moves.kernel))[None]
 
 
 def stiffness(fit, damping, history):

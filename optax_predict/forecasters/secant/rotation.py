@@ -183,6 +183,7 @@ def reduce(rows: jax.Array, addition: Addition) -> Reduction:
   size = rows.shape[1]
   is_direction = jnp.diagonal(addition.products) > 0
   order = jnp.concatenate([jnp.arange(size, 2, -1), size + jnp.arange(1, 3)])
+  order = order.astype(rows.dtype)
   moments = rows.T @ rows
   none = jnp.where(is_direction, 0, -order) * jnp.max(jnp.diagonal(moments))
   # What is kept is spanned by the leading eigenvectors of the second moments.

@@ -156,10 +156,10 @@ def _without_one(rows, products, least):
   values, vectors = jnp.linalg.eigh(products + free)
   # Where vectors are nearly equal, the rounding of their inner products makes some
   # eigenvalues negative. An inverse by elimination would be worthless then.
-  values = jnp.maximum(values, 0)
+  values = jnp.maximum(values, 0)[None]
   inverse = (vectors / (values + least)) @ vectors.T
   products = (vectors * values) @ vectors.T
-  products = jnp.where(is_there[:, None] & is_there, products, 0)
+  products = jnp.where(is_there[:, None] & is_there[None], products, 0)
   loss = jnp.sum(rows**2, axis=0) / jnp.diagonal(inverse)
   out = jnp.argmin(jnp.where(is_there, loss, -1))
   nearest = -inverse[out] / inverse[out, out]
