@@ -184,4 +184,4 @@ def test_a_run_goes_on_with_another_configuration(runs):
   assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
   later, state = advance(tx, (params, state), 20)
   assert int(optax_predict.get_stats(state).total_steps) == 20
-  assert float(loss_fn(later)) < 0.5 * float(loss_fn(params))
+  assert float(loss_fn(later)) < 0.9 * float(loss_fn(params))

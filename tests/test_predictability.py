@@ -113,15 +113,15 @@ def test_forecaster_is_told_where_the_run_alone_would_be():
   assert seen[1:] == [[4, 16, 16], [4, 48, 48]]
 
 
-def test_expectation_of_perfect_forecasts_doubles_its_windows():
+def test_expectation_of_perfect_forecasts_grows_its_windows():
   scores = {"s": {h: score([1e-6] * 40, h + 1) for h in (0, 1, 2, 4, 8, 16)}}
   found = predictability.Report(scores, steps=100, rtol=0.6).expect()
-  # True gradients at 0; after windows of 0, 1, 3, 7 and then 15, 16, 16, ...:
-  # k + 1 doubles from 1 at the first scored gradient.
+  # True gradients at 0 and 1; k + 1 grows by 64 at the first that is scored, and
+  # windows are at most as long as the longest that was measured.
   places, k = [0], 0
   while places[-1] + k + 1 < 100:
     places.append(places[-1] + k + 1)
-    k = min(2 * (k + 1) - 1, 16)
+    k = min(64 * (k + 1) - 1, 16)
   assert found.saving == pytest.approx(1 - len(places) / 100)
   assert found.horizon == pytest.approx(100 / len(places) - 1)
 

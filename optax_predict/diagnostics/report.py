@@ -155,9 +155,8 @@ def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
       window_stopped=jnp.int32(0),
     )
     allowed, state = horizon.update(error, state)
-    # Below 0, it rests for that many true gradients.
-    rest = min(max(0, -int(allowed)), steps - 1 - i)
-    window, count, i = max(0, int(allowed)), count + 1 + rest, i + rest
+    rest = min(int(horizon.rest(state)), steps - 1 - i)
+    window, count, i = int(allowed), count + 1 + rest, i + rest
   return count
 
 
