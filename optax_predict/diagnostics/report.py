@@ -155,7 +155,8 @@ def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
       window_stopped=jnp.int32(0),
     )
     allowed, state = horizon.update(error, state)
-    rest = min(int(horizon.rest(state)), steps - 1 - i)
+    tired = 0 if horizon.rest is None else int(horizon.rest(state))
+    rest = min(tired, steps - 1 - i)
     window, count, i = int(allowed), count + 1 + rest, i + rest
   return count
 
