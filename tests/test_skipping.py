@@ -325,31 +325,32 @@ def windows(updates, calls):
   return taken, bool(state[0].window.was_cut)
 
 
-def test_perfect_windows_double():
-  assert windows(lambda count: 1.0, 6) == (
-    [0, 1, 3, 7, 15, 31],
-    False,
-  )
+def test_perfect_windows_grow_by_sixty_four_and_then_by_eight():
+  assert windows(lambda count: 1.0, 5) == ([0, 63, 511, 1024, 1024], False)
 
 
 def test_one_long_update_ends_the_window():
-  """Counts 15 to 30 are the fifth window; the long update is its sixth step."""
-  long = lambda count: jnp.where(count == 20, 5.0, 1.0)  # noqa: E731
-  assert windows(long, 5) == ([0, 1, 3, 7, 5], True)
+  """Counts 2 to 64 are the second window; the long update is its last step then.
 
-
-def test_window_leads_no_more_than_twice_as_far_as_the_last():
-  """The update from the true gradient alone is three times the last window."""
-  assert windows(lambda count: 3.0**count, 5) == ([0] * 5, False)
+  Long is what is longer than a quarter of the 64 that the window may lead.
+  """
+  long = lambda count: jnp.where(count == 20, 17.0, 1.0)  # noqa: E731
+  assert windows(long, 2) == ([0, 19], True)
+  short = lambda count: jnp.where(count == 20, 15.0, 1.0)  # noqa: E731
+  taken, was_cut = windows(short, 2)
+  # It counts for as many steps as it is long.
+  assert taken == [0, 63 - 14] and not was_cut
 
 
 def test_window_of_growing_updates_ends_by_distance():
-  """Updates grow by half: windows of lengths in steps that lead twice as far."""
-  taken, _ = windows(lambda count: 1.5**count, 6)
+  """Updates grow by a tenth: windows lead so many times as far as the last move."""
+  taken, _ = windows(lambda count: 1.1**count, 5)
   assert max(taken) >= 1
   first, last = 0, 0.0
-  for n in taken:
+  for i, n in enumerate(taken):
     # All but the last step, after which the window had gone far enough.
-    assert n == 0 or sum(1.5**i for i in range(first, first + n)) <= 2 * last
-    last = sum(1.5**i for i in range(first, first + n + 1))
+    times = 64 if i == 1 else 8
+    before_last = sum(1.1**j for j in range(first, first + n))
+    assert n == 0 or before_last <= times * last
+    last = sum(1.1**j for j in range(first, first + n + 1))
     first += n + 1
