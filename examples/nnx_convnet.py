@@ -1,7 +1,8 @@
 """A convolutional net on digits: flax.nnx, BatchNorm, Dropout, an aux output.
 
-``nnx.Optimizer`` is the usual one. One call follows ``optimizer.update``; loss,
-accuracy, BatchNorm statistics and random streams come from true gradients only.
+``nnx.Optimizer`` and the training step are the usual ones: only its ``tx`` is
+another. Loss, accuracy, BatchNorm statistics and random streams come from true
+gradients only.
 Dropout makes gradients noisy: prediction works while the loss falls fast, and
 switches itself off later.
 
@@ -49,9 +50,7 @@ def create_model(seed):
   model = ConvNet(nnx.Rngs(seed))
   # A short memory compiles sooner.
   forecaster = optax_predict.forecasters.secant(memory=3)
-  tx = optax.chain(
-    optax_predict.predict_gradients(forecaster), optax.sgd(0.01, momentum=0.9)
-  )
+  tx = optax_predict.accelerate(optax.sgd(0.01, momentum=0.9), forecaster)
   return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
 
 
@@ -64,11 +63,10 @@ def loss_fn(model, images, labels):
 
 @nnx.jit
 def train_step(model, optimizer, images, labels):
-  """One true gradient, then the predicted steps it allows."""
+  """The usual training step."""
   value_and_grad = nnx.value_and_grad(loss_fn, has_aux=True)
   (loss, logits), grads = value_and_grad(model, images, labels)
   optimizer.update(model, grads)
-  optax_predict.nnx.fast_forward(optimizer, model)
   return loss, jnp.mean(logits.argmax(-1) == labels)
 
 
