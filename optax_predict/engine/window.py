@@ -98,11 +98,14 @@ def _take_looking(parts, base_update, params, base_state, state):
     fresh = fresh - length.astype(fresh.dtype)
     return params, base_state, *refresh(params, window, gradients, fresh)
 
-  none = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(look, params, state.window)[1:],
+  _, like, size = jax.eval_shape(look, params, state.window)
+  # Of the parameters, for the sharding that a shape may not tell.
+  gradients = jax.tree.map(
+    lambda p, x: jnp.zeros_like(p, dtype=x.dtype), params, like
   )
-  window, gradients, fresh = refresh(params, state.window, *none)
+  window, gradients, fresh = refresh(
+    params, state.window, gradients, jnp.zeros(size.shape, size.dtype)
+  )
   opened = window.remaining_steps > 0
   params, base_state, window, *_ = lax.while_loop(
     lambda carry: carry[2].remaining_steps > 0,
