@@ -191,9 +191,12 @@ def test_bad_gradient_passes_but_never_enters_the_history(
 ):
   tx = optax_predict.predict_gradients(forecaster, horizon)
   params = {"a": jnp.linspace(1.0, 2.0, 4)}
-  state = tx.init(params)
+  state, update = tx.init(params), jax.jit(tx.update)
   seen = 0
-  for _ in range(120):
+  # Windows are long where the gradient is this simple.
+  for _ in range(1500):
+    if seen == 2:
+      break
     due = bool(optax_predict.should_compute_full(state))
     gradients = {"a": params["a"] * 0.5}
     computed = int(optax_predict.get_stats(state).computed_steps)
@@ -203,7 +206,7 @@ def test_bad_gradient_passes_but_never_enters_the_history(
       seen += 1
     gradients = helpers.skipped(gradients, state)
     history = state.gradient_history
-    updates, state = tx.update(gradients, state, params)
+    updates, state = update(gradients, state, params)
     if due:
       np.testing.assert_array_equal(updates["a"], gradients["a"])
     if is_bad:
