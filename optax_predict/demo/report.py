@@ -174,7 +174,7 @@ def write_json(
     "seed": seed,
     "results": _finite(summaries),
   }
-  path.write_text(json.dumps(record, indent=1, allow_nan=False))
+  path.write_text(json.dumps(record, separators=(",", ":"), allow_nan=False))
 
 
 def _finite(value):
