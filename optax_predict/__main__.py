@@ -67,7 +67,7 @@ def _compare(task, name, options, tick):
       for run, results in zip((alone, accelerated), found[share], strict=True):
         results.append(run(share * best, seed))
         tick()
-  return report.summarize(task, name, len(tuning), found)
+  return report.summarize(task, name, len(tuning), found, (alone, accelerated))
 
 
 def _parse(argv):

@@ -68,12 +68,15 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
   task = tasks.Task("hill", None, None, None, None, {}, 3, False)
 
   def result(losses):
-    return runs.Run(0.1, np.array(losses), 0, losses[-1], 3.0)
+    return runs.Run(0.1, 0, np.array(losses), 0, losses[-1], 3.0)
+
+  def run(rate, seed, steps):
+    return runs.Run(rate, seed, np.ones(steps), 0, 1.0, seconds=0.1 * steps)
 
   alone, better = [result([4.0, 2.0, 1.0])], [result([4.0, 1.0, 1.0])]
   worse = [result([4.0, 3.0, np.inf])]
   found = {1.0: (alone, worse), 0.1: (alone, better)}
-  summary = report.summarize(task, "adam", 9, found)
+  summary = report.summarize(task, "adam", 9, found, (run, run))
   line = report.table([summary]).splitlines()[4]
   assert line.split() == [
     "hill",
@@ -86,7 +89,8 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
     "2",
     "-",
   ]
-  better_first = report.summarize(task, "adam", 9, {1.0: (alone, better)})
+  found = {1.0: (alone, better)}
+  better_first = report.summarize(task, "adam", 9, found, (run, run))
   line = report.table([better_first]).splitlines()[4]
   assert line.split() == ["hill", "adam", "9", "0.1", "1e-02", "3", "2", "0.67"]
   report.write_json(tmp_path / "r.json", [summary], seed=0)

@@ -30,10 +30,10 @@ def lengths(errors):
 
 
 def test_it_rests_twice_as_long_each_time():
-  found = lengths([1.0] * 140)
+  found = lengths([1.0] * 50)
   rests = [-n for n in found if n < 0]
   assert rests == [16, 32, 64, 128, 256, 512, 512]
-  assert [i for i, n in enumerate(found) if n < 0] == list(range(19, 140, 20))
+  assert [i for i, n in enumerate(found) if n < 0] == list(range(19, 50, 5))
 
 
 def test_a_better_forecast_takes_three_back():
@@ -45,7 +45,7 @@ def test_a_better_forecast_takes_three_back():
 def test_a_window_forgets_the_rests():
   found = lengths([1.0] * 20 + [0.01] + [1.0] * 60)
   assert found[19] == -16 and found[20] > 0
-  assert [n for n in found[21:] if n < 0] == [-16, -32]
+  assert [n for n in found[21:] if n < 0][:3] == [-16, -32, -64]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ class Run(NamedTuple):
 
   Attributes:
     rate: learning rate.
+    seed: of the start and the batches.
     losses: ``[steps]``, the loss at every true gradient.
     predicted_steps: predicted steps taken.
     final_loss: over all data, after the run.
@@ -31,6 +32,7 @@ class Run(NamedTuple):
   """
 
   rate: float
+  seed: int
   losses: np.ndarray
   predicted_steps: int
   final_loss: float
@@ -39,39 +41,46 @@ class Run(NamedTuple):
 
 def compile_run(
   task: Task, optimizer: Callable[[Any], Any]
-) -> Callable[[float, int], Run]:
-  """One run as a compiled function of learning rate and seed.
+) -> Callable[..., Run]:
+  """One run as a compiled function ``run(rate, seed, steps=task.steps)``.
 
-  There is one loss and gradient per step of the scan, whatever the optimizer.
+  There is one loss and gradient per step of the loop, whatever the optimizer. A
+  shorter run is the same program, stopped earlier: what it takes can be timed.
   """
 
-  def train(rate, params, batches):
+  def train(rate, params, batches, steps):
     tx = optimizer(rate)
 
-    def step(carry, batch):
-      params, opt_state = carry
+    def step(i, carry):
+      params, opt_state, losses = carry
+      batch = jax.tree.map(lambda x: x[i], batches)
       loss, grads = jax.value_and_grad(task.loss)(params, batch)
       updates, opt_state = tx.update(grads, opt_state, params)
-      return (optax.apply_updates(params, updates), opt_state), loss
+      params = optax.apply_updates(params, updates)
+      return params, opt_state, losses.at[i].set(loss)
 
-    carry = params, tx.init(params)
-    (params, opt_state), losses = jax.lax.scan(step, carry, batches)
+    losses = jnp.zeros(task.steps, jax.eval_shape(task.evaluate, params).dtype)
+    params, opt_state, losses = jax.lax.fori_loop(
+      0, steps, step, (params, tx.init(params), losses)
+    )
     predicted = jnp.int32(0)
     if has_predictor(opt_state):
       predicted = get_stats(opt_state).predicted_steps
     return losses, predicted, task.evaluate(params)
 
-  def arguments(rate, seed):
-    return jnp.float32(rate), task.init(seed), task.batches(seed, task.steps)
+  def arguments(rate, seed, steps):
+    batches = task.batches(seed, task.steps)
+    return jnp.float32(rate), task.init(seed), batches, jnp.int32(steps)
 
-  compiled = jax.jit(train).lower(*arguments(1.0, 0)).compile()
+  compiled = jax.jit(train).lower(*arguments(1.0, 0, 1)).compile()
 
-  def run(rate, seed):
-    inputs = jax.block_until_ready(arguments(rate, seed))
+  def run(rate, seed, steps=task.steps):
+    inputs = jax.block_until_ready(arguments(rate, seed, steps))
     started = time.perf_counter()
     losses, predicted, final = jax.block_until_ready(compiled(*inputs))
     seconds = time.perf_counter() - started
-    return Run(rate, np.asarray(losses), int(predicted), float(final), seconds)
+    losses = np.asarray(losses)[:steps]
+    return Run(rate, seed, losses, int(predicted), float(final), seconds)
 
   return run
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 from optax_predict.core import interfaces
@@ -131,9 +132,14 @@ def judge_window(
   if retreat is None:
     return None
   length = retreat.length
-  moved = measure_distance(params, retreat.start_params)
-  is_here = (length > 0) & (jnp.abs(moved - length) <= _SAME * length)
-  is_due = is_here & is_wrong
+
+  def is_here():
+    moved = measure_distance(params, retreat.start_params)
+    return jnp.abs(moved - length) <= _SAME * length
+
+  is_due = lax.cond(
+    is_wrong & (length > 0), is_here, lambda: jnp.zeros([], bool)
+  )
   return retreat._replace(
     length=jnp.where(is_due, length, 0), is_due=is_due.astype(jnp.int32)
   )

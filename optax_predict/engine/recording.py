@@ -32,26 +32,44 @@ def record_gradient(
 ) -> PredictState:
   """``GradientPredictor.record_gradient`` of some parts."""
   checks.check_gradients(gradients)
-  moved = measure_motion(parts, begin_motion(parts, state, params))
-  norm = reductions.norm(gradients).astype(state.anchor.gradient_norm.dtype)
-  is_usable = jnp.isfinite(norm) & (state.rest_steps <= 0)
-  if moved.distance is not None:
+  moved = begin_motion(parts, state, params)
+
+  def measure():
+    norm = reductions.norm(gradients).astype(state.anchor.gradient_norm.dtype)
+    return norm, measure_motion(parts, moved).distance
+
+  def measure_nothing():
+    return jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(measure)
+    )
+
+  # Nothing is computed for a gradient that a rest lets through.
+  is_resting = state.rest_steps > 0
+  norm, distance = lax.cond(is_resting, measure_nothing, measure)
+  is_finite = jnp.isfinite(norm)
+  is_usable = is_finite & ~is_resting
+  if distance is not None:
     # There is no anchor yet at the first.
-    is_usable &= jnp.isfinite(moved.distance) | (state.history_size == 0)
+    is_usable &= jnp.isfinite(distance) | (state.history_size == 0)
+  located = moved._replace(distance=distance)
 
   def record(state):
-    return _record(parts, gradients, moved, value, state)
+    return _record(parts, gradients, located, value, state)
 
-  def leave_out(state):
-    return _leave_out(norm, params, state)
-
-  state = lax.cond(is_usable, record, leave_out, state)
+  retreat = state.retreat
+  # Two branches, and none in them that holds the history: XLA would copy it.
+  state = lax.cond(is_usable, record, _pass_by, state._replace(retreat=None))
+  is_wrong = state.statistics.relative_error > parts.max_error
+  retreat = limits.judge_window(
+    ~is_finite | (is_usable & is_wrong), params, retreat
+  )
   # Both stop together, at the largest integer: their difference is what was predicted.
   step_count = optax.safe_increment(state.step_count)
   has_grown = step_count - state.step_count
   return state._replace(
     step_count=step_count,
     true_gradient_count=state.true_gradient_count + has_grown,
+    retreat=retreat,
     window=state.window._replace(
       # Not in the branches: of two equal results XLA makes one, and then copies the
       # history.
@@ -97,19 +115,16 @@ def _record(parts, gradients, moved, value, state):
   if horizon.rest is not None:
     rest = horizon.rest(horizon_state)
   excess = limits.measure_excess(horizon, size, error, state)
-  is_wrong = error.relative_error > parts.max_error
   window = state.window._replace(
     planned_steps=steps,
     elapsed_steps=jnp.ones([], jnp.int32),
     reach=limits.set_reach(horizon, moved.distance, horizon_state, state),
   )
-  retreat = limits.judge_window(is_wrong, moved.params, state.retreat)
   return state._replace(
     rest_steps=rest,
     history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
     horizon_state=horizon_state,
     window=window,
-    retreat=retreat,
     statistics=scoring.update_statistics(error, state.statistics),
     gradient_history=forecaster.observe(
       after(gradients), history, located, miss
@@ -122,8 +137,8 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _leave_out(norm, params, state):
-  """A gradient that is not finite, or one that a rest lets through."""
+def _pass_by(state):
+  """A gradient that is not finite, or in a rest: no window follows."""
   window = state.window
   return state._replace(
     rest_steps=jnp.maximum(state.rest_steps - 1, 0),
@@ -132,7 +147,6 @@ def _leave_out(norm, params, state):
       planned_steps=jnp.zeros([], jnp.int32),
       elapsed_steps=optax.safe_increment(window.elapsed_steps),
     ),
-    retreat=limits.judge_window(~jnp.isfinite(norm), params, state.retreat),
   )
 
 

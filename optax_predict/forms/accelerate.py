@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 import optax
 
@@ -20,6 +21,7 @@ from optax_predict.engine.predictor import init_state
 from optax_predict.engine.state import AccelerateState
 from optax_predict.engine.state import get_stats
 from optax_predict.engine.state import PredictorStats
+from optax_predict.forms import flat_view
 from optax_predict.forms import predictor_states
 from optax_predict.forms import schedules
 
@@ -57,8 +59,9 @@ def accelerate(
 
   Under minibatch noise nothing is predicted, and the updates are the base's.
 
-  Parameters in many small arrays on one device compile far faster as one vector:
-  ``optax.flatten(accelerate(...))``, for optimizers that treat all layers alike.
+  Parameters in more than four arrays of one dtype, a million numbers at most, are one
+  vector in the predictor's state, which compiles far faster. The base sees them as
+  they are. More numbers keep their arrays and how they are sharded.
 
   Memory, in copies of the parameters: 13 for the history and where the window
   began, or 8 with ``accumulator_dtype=jnp.bfloat16``, and the base's own state
@@ -118,12 +121,15 @@ def accelerate(
     checks.check_callable("monitor", monitor, "accelerate(base, monitor=print)")
   parts = build_parts(forecaster, horizon, correction_weight, accumulator_dtype)
   base = optax.with_extra_args_support(base_optimizer)
-  step = functools.partial(_take_window, parts, base)
+  step = functools.partial(_update, parts, base)
   # Called outside of jit, it is compiled once, not at every call.
   compiled_step = jax.jit(step)
 
   def init(params):
-    predictor = init_state(parts, params)
+    checks.check_params(params)
+    # Without an anchor in it, a state could not tell what its predictor saw.
+    seen = flat_view.merge(params) if parts.keeps_anchor else params
+    predictor = init_state(parts, seen)
     base_state = base.init(params)
     _check_base(base_state)
     return AccelerateState(
@@ -149,7 +155,8 @@ def accelerate(
       )
     params = _select_trained(updates, params)
     checks.check_params(params)
-    check_state(parts, state.predictor, params)
+    seen, _ = flat_view.see(params, state.predictor)
+    check_state(parts, state.predictor, seen)
     checks.check_gradients(updates)
     checks.check_like("gradients", updates, params)
     is_plain = checks.is_all_arrays((updates, state, params, extra_args))
@@ -163,55 +170,83 @@ def accelerate(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _take_window(parts, base, gradients, state, params, extra_args):
+def _update(parts, base, gradients, state, params, extra_args):
   """The base's step from a true gradient, and all predicted steps after it."""
-  before, start = state.base_optimizer_state, params
-  gradients, predictor = recording.receive_gradient(
-    parts, gradients, state.predictor, params, value=extra_args.get("value")
+  begin_state = state.base_optimizer_state
+  seen, show = flat_view.see(params, state.predictor)
+  seen_gradients, show_gradients = flat_view.see(gradients, state.predictor)
+  seen_gradients, predictor = recording.receive_gradient(
+    parts,
+    seen_gradients,
+    state.predictor,
+    seen,
+    value=extra_args.get("value"),
   )
-  updates, stepped = base.update(gradients, before, params, **extra_args)
-  params, base_state = optax.apply_updates(params, updates), stepped
-  has_moved = jnp.zeros([], bool)
-  if predictor.retreat is not None:
-    has_moved = predictor.retreat.is_due > 0
-    params = trees.where(has_moved, predictor.retreat.start_params, params)
-    base_state = optax.tree.where(has_moved, state.start_base_state, base_state)
-    predictor = limits.end_retreat(predictor)
+  gradients = show_gradients(seen_gradients)
+  updates, base_state = base.update(
+    gradients, begin_state, params, **extra_args
+  )
 
   # Schedules are held where they were at the true gradient.
-  def base_update(forecast, base_state, params):
+  def base_update(forecast, base_state, seen):
     updates, base_state = base.update(
-      trees.cast_like(forecast, gradients), base_state, params, **extra_args
+      trees.cast_like(show(forecast), gradients),
+      base_state,
+      show(seen),
+      **extra_args,
     )
-    return updates, schedules.hold_schedules(base_state, before)
+    updates, _ = flat_view.see(updates, predictor)
+    return updates, schedules.hold_schedules(base_state, begin_state)
 
-  params, end_state, predictor, opened = window.run_window(
-    parts,
-    base_update,
-    params,
-    schedules.hold_schedules(base_state, before),
-    predictor,
-  )
-  has_moved |= opened
-  start_base_state = state.start_base_state
+  def take_window(updates, stepped, start_state, predictor):
+    seen_updates, show_updates = flat_view.see(updates, predictor)
+    end = optax.apply_updates(seen, seen_updates)
+    base_state = stepped
+    is_back = jnp.zeros([], bool)
+    if predictor.retreat is not None:
+      is_back = predictor.retreat.is_due > 0
+      end, base_state = lax.cond(
+        is_back,
+        lambda: (predictor.retreat.start_params, start_state),
+        lambda: (end, base_state),
+      )
+      predictor = limits.end_retreat(predictor)
+    base_state = schedules.hold_schedules(base_state, begin_state)
+    end, end_state, predictor, opened = window.run_window(
+      parts, base_update, end, base_state, predictor
+    )
+    # The base's own updates, with no rounding of ours, where nothing was predicted.
+    moved = jax.tree.map(
+      lambda x, p, u: jnp.where(is_back | opened, (x - p).astype(u.dtype), u),
+      end,
+      seen,
+      seen_updates,
+    )
+    if predictor.retreat is not None:
+      start_state = base_state
+    end_state = schedules.hold_schedules(end_state, stepped)
+    return show_updates(moved), end_state, start_state, predictor
+
+  is_due = predictor.window.remaining_steps > 0
   if predictor.retreat is not None:
-    start_base_state = optax.tree.where(opened, base_state, start_base_state)
-  # The base's own updates, with no rounding of ours, where nothing was predicted.
-  updates = jax.tree.map(
-    lambda end, begin, u: jnp.where(
-      has_moved, (end - begin).astype(u.dtype), u
-    ),
-    params,
-    start,
+    is_due |= predictor.retreat.is_due > 0
+  # A gradient that no window follows on costs no pass more than the base's.
+  updates, base_state, start_state, predictor = lax.cond(
+    is_due,
+    take_window,
+    lambda *unchanged: unchanged,
     updates,
+    base_state,
+    state.start_base_state,
+    predictor,
   )
   kept = None
   if state.params is not None:
-    kept = optax.apply_updates(start, updates)
+    kept = optax.apply_updates(params, updates)
   return updates, AccelerateState(
     predictor=predictor,
-    base_optimizer_state=schedules.hold_schedules(end_state, stepped),
-    start_base_state=start_base_state,
+    base_optimizer_state=base_state,
+    start_base_state=start_state,
     params=kept,
   )
 

@@ -9,9 +9,11 @@ from optax_predict.core import checks
 from optax_predict.core import interfaces
 
 # A relative error above which a forecast was worth nothing. Under noise one in
-# seven is not: it takes back three. So many of them make the predictor rest.
+# seven is not: it takes back three. So many of them make the predictor rest, and
+# fewer where it has rested since the last window: a look is what a rest costs.
 _WORTHLESS = 0.8
 _PATIENCE = 20
+_PATIENCE_AGAIN = 5
 # Most true gradients that follow on a window that went wrong, and the share of
 # that number a good window leaves.
 _LONGEST_PAUSE = 64.0
@@ -135,8 +137,8 @@ def adaptive(
   the error stays near or above 1, the length falls to 0 and the base optimizer runs
   unchanged. After 20 forecasts with an error above 0.8 since the last window, less
   three for each better one, the predictor rests, to cost nothing: 16 true
-  gradients are let through without being looked at; after the next time 32 are,
-  and so on up to 512. A window begins that anew.
+  gradients are let through without being looked at; after 5 more such forecasts 32
+  are, and so on up to 512. A window begins that anew.
 
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
@@ -233,7 +235,8 @@ def adaptive(
     is_worthless = is_known & (error.relative_error > _WORTHLESS)
     count = state.worthless + jnp.where(is_worthless, 1, -3)
     worthless = jnp.where(steps > 0, 0, jnp.maximum(count, 0))
-    is_tired = worthless >= _PATIENCE
+    patience = jnp.where(state.rest > 0, _PATIENCE_AGAIN, _PATIENCE)
+    is_tired = worthless >= patience
     longer = jnp.clip(2 * state.rest, 16, _LONGEST_REST)
     rest = jnp.where(is_tired, longer, jnp.where(steps > 0, 0, state.rest))
     worthless = jnp.where(is_tired, 0, worthless)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 from jax import lax
 import jax.numpy as jnp
 
@@ -13,6 +12,7 @@ from optax_predict.core import trees
 from optax_predict.forecasters.secant import kept_pairs
 from optax_predict.forecasters.secant import model
 from optax_predict.forecasters.secant.history import SecantHistory
+from optax_predict.forecasters.secant.inverse import invert
 
 
 def secant(
@@ -267,9 +267,10 @@ def secant(
       lengths=lengths,
       **grams._asdict(),
       middles=moves.middles,
-      inverses=jax.vmap(
-        lambda x: model.inverse(moves.kernel + jnp.diag(x), ridge)
-      )(ridges),
+      inverses=invert(
+        moves.kernel + ridges[:, :, None] * jnp.eye(m, dtype=ridges.dtype),
+        ridge,
+      ),
       **learnt._asdict(),
     )
 

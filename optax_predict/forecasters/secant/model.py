@@ -8,7 +8,6 @@ products that are known anyway. ``history`` is a ``SecantHistory`` throughout.
 from typing import NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 # Share of the past in the running means that rate candidates and calibrate
@@ -81,23 +80,6 @@ class Learnt(NamedTuple):
 def tiny(like):
   """The smallest normal number of a dtype."""
   return jnp.finfo(like.dtype).tiny
-
-
-def inverse(matrix, least):
-  """Inverse of a small positive definite matrix, by sweeping its pivots.
-
-  The eigenvalues are ``least`` or more, and so are the pivots but for rounding, which
-  is cut off. A plain loop compiles faster than a library's inverse, and takes all
-  candidates at once.
-  """
-
-  def sweep(k, a):
-    row, column, pivot = a[k], a[:, k], jnp.maximum(a[k, k], least)
-    a = a - jnp.outer(column, row / pivot)
-    a = a.at[k].set(row / pivot).at[:, k].set(column / pivot)
-    return a.at[k, k].set(-1 / pivot)
-
-  return -lax.fori_loop(0, matrix.shape[0], sweep, matrix)
 
 
 def largest_curvature(history):
