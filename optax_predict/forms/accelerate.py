@@ -205,11 +205,8 @@ def _update(parts, base, gradients, state, params, extra_args):
     is_back = jnp.zeros([], bool)
     if predictor.retreat is not None:
       is_back = predictor.retreat.is_due > 0
-      end, base_state = lax.cond(
-        is_back,
-        lambda: (predictor.retreat.start_params, start_state),
-        lambda: (end, base_state),
-      )
+      end = trees.where(is_back, predictor.retreat.start_params, end)
+      base_state = optax.tree.where(is_back, start_state, base_state)
       predictor = limits.end_retreat(predictor)
     base_state = schedules.hold_schedules(base_state, begin_state)
     end, end_state, predictor, opened = window.run_window(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 from jax import lax
 import jax.numpy as jnp
 
@@ -259,10 +260,13 @@ def secant(
     grams = kept_pairs.grams(kept)
     moves = model.moves(cubic, age, lengths, grams.gram)
     ridges = model.ridges(jnp.array(candidates, lengths.dtype), ridge, moves)
+    # A sum of squares is never below 0: this only puts the last read of the old
+    # gradient before the write of the new one.
+    last = jax.tree.map(lambda g: jnp.where(found[0] < 0, 0, g), gradients)
     return SecantHistory(
       pairs=jnp.where(pairs < 2 * m, pairs, pairs - m),
       has_gradient=jnp.ones([], jnp.int32),
-      last_gradient=trees.cast_like(gradients, history.last_gradient),
+      last_gradient=trees.cast_like(last, history.last_gradient),
       kept=kept,
       lengths=lengths,
       **grams._asdict(),
