@@ -61,7 +61,8 @@ def accelerate(
 
   Parameters in more than four arrays of one dtype, a million numbers at most, are one
   vector in the predictor's state, which compiles far faster. The base sees them as
-  they are. More numbers keep their arrays and how they are sharded.
+  they are. More numbers keep their arrays and how they are sharded. With such a
+  vector, ``optax.tree.map_params`` does not take further trees.
 
   Memory, in copies of the parameters: 13 for the history and where the window
   began, or 8 with ``accumulator_dtype=jnp.bfloat16``, and the base's own state

@@ -271,9 +271,8 @@ def secant(
       lengths=lengths,
       **grams._asdict(),
       middles=moves.middles,
-      inverses=invert(
-        moves.kernel + ridges[:, :, None] * jnp.eye(m, dtype=ridges.dtype),
-        ridge,
+      inverses=jax.vmap(lambda x: invert(moves.kernel + jnp.diag(x), ridge))(
+        ridges
       ),
       **learnt._asdict(),
     )

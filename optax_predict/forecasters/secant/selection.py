@@ -154,7 +154,7 @@ def _invert(products, least):
   values = jnp.maximum(values, 0)[None]
   inverse = (vectors / (values + least)) @ vectors.T
   products = (vectors * values) @ vectors.T
-  return jnp.where(is_there[:, None] & is_there, products, 0), inverse
+  return jnp.where(is_there[:, None] & is_there[None], products, 0), inverse
 
 
 def _without_one(rows, products, inverse):
