@@ -433,6 +433,60 @@ def test_parameters_may_be_empty(params):
     assert jax.tree.structure(updates) == jax.tree.structure(params)
 
 
+def many(count, size=4, dtype="float32"):
+  """Parameters in so many arrays."""
+  rng = np.random.default_rng(count)
+  return {
+    f"layer{i}": jnp.asarray(rng.normal(size=(size, 2)), dtype)
+    for i in range(count)
+  }
+
+
+def test_many_small_arrays_are_one_vector_and_the_same_run():
+  params = many(7)
+  scales = jax.tree.map(lambda x: jnp.linspace(0.05, 1.0, x.size), params)
+  few = {"all": jnp.concatenate([x.ravel() for x in params.values()])}
+  few_scales = {"all": jnp.concatenate(list(scales.values()))}
+
+  def run(params, scales):
+    tx = optax_predict.accelerate(optax.adam(RATE))
+    state, update = tx.init(params), jax.jit(tx.update)
+    for _ in range(6):
+      gradients = jax.tree.map(
+        lambda s, x: s.reshape(x.shape) * x, scales, params
+      )
+      updates, state = update(gradients, state, params)
+      params = optax.apply_updates(params, updates)
+    return params, state
+
+  found, state = run(params, scales)
+  wanted, wanted_state = run(few, few_scales)
+  assert state.predictor.anchor.params.shape == (56,)
+  assert state.base_optimizer_state[0].mu["layer3"].shape == (4, 2)
+  stats = [optax_predict.get_stats(s) for s in (state, wanted_state)]
+  assert stats[0].predicted_steps == stats[1].predicted_steps > 10
+  found = np.concatenate([np.ravel(x) for x in found.values()])
+  # Sums over other shapes are rounded otherwise.
+  np.testing.assert_allclose(found, wanted["all"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "params",
+  [
+    many(4),
+    many(5, size=2**17),
+    many(5) | {"half": jnp.ones(3, jnp.bfloat16)},
+  ],
+  ids=["few", "large", "two dtypes"],
+)
+def test_other_arrays_stay_as_they_are(params):
+  state = jax.eval_shape(
+    optax_predict.accelerate(optax.adam(RATE)).init, params
+  )
+  kept = state.predictor.anchor.params
+  assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, params)
+
+
 def test_vmap_is_each_fit_for_itself():
   """From the same states, at several points of a run: one call each."""
   tx = optax_predict.accelerate(optax.sgd(0.3, momentum=0.5))

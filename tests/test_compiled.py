@@ -106,6 +106,28 @@ def test_a_true_gradient_is_recorded_without_a_copy_of_the_history(directions):
   assert compiled.memory_analysis().temp_size_in_bytes <= 4.2 * 4 * SIZE
 
 
+@pytest.mark.parametrize(
+  "base, start",
+  # Where a window begins is kept: parameters, and what the base has.
+  [(optax.sgd(1e-3), 1), (optax.sgd(1e-3, 0.9), 2), (optax.adam(1e-3), 3)],
+)
+def test_an_accelerated_step_copies_where_a_window_begins(base, start):
+  tx = optax_predict.accelerate(base)
+  p = jnp.ones(SIZE)
+
+  def step(p, s, gradients):
+    updates, s = tx.update(gradients, s, p)
+    return optax.apply_updates(p, updates), s
+
+  compiled = jax.jit(step, donate_argnums=(0, 1)).lower(p, tx.init(p), p)
+  text = compiled.compile().as_text()
+  copies = re.findall(rf"= f32\[{SIZE}\]\S* copy\(", text)
+  # Not the history, and nothing where no window opens.
+  assert len(copies) <= start
+  entry = text[text.index("\nENTRY") :]
+  assert not re.search(rf"= f32\[{SIZE}\]\S* copy\(", entry)
+
+
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize("form", ["fast_forward", "value_and_grad"])
 def test_whole_step_exports(platform, form):
