@@ -26,6 +26,10 @@ from optax_predict.forms import predictor_states
 from optax_predict.forms import schedules
 
 
+# Fields of the predictor's state that a window changes.
+_MOVING = ("step_count", "window", "retreat")
+
+
 def accelerate(
   base_optimizer: optax.GradientTransformation,
   forecaster: interfaces.Forecaster | None = None,
@@ -199,19 +203,21 @@ def _update(parts, base, gradients, state, params, extra_args):
     updates, _ = flat_view.see(updates, predictor)
     return updates, schedules.hold_schedules(base_state, begin_state)
 
-  def take_window(updates, stepped, start_state, predictor):
-    seen_updates, show_updates = flat_view.see(updates, predictor)
-    end = optax.apply_updates(seen, seen_updates)
-    base_state = stepped
-    is_back = jnp.zeros([], bool)
-    if predictor.retreat is not None:
-      is_back = predictor.retreat.is_due > 0
-      end = trees.where(is_back, predictor.retreat.start_params, end)
+  is_back = jnp.zeros([], bool)
+  if predictor.retreat is not None:
+    is_back = predictor.retreat.is_due > 0
+    predictor = limits.end_retreat(predictor)
+
+  def take_window(updates, stepped, start_state, moving):
+    state = predictor._replace(**moving)
+    seen_updates, show_updates = flat_view.see(updates, state)
+    end, base_state = optax.apply_updates(seen, seen_updates), stepped
+    if state.retreat is not None:
+      end = trees.where(is_back, state.retreat.start_params, end)
       base_state = optax.tree.where(is_back, start_state, base_state)
-      predictor = limits.end_retreat(predictor)
     base_state = schedules.hold_schedules(base_state, begin_state)
-    end, end_state, predictor, opened = window.run_window(
-      parts, base_update, end, base_state, predictor
+    end, end_state, state, opened = window.run_window(
+      parts, base_update, end, base_state, state
     )
     # The base's own updates, with no rounding of ours, where nothing was predicted.
     moved = jax.tree.map(
@@ -220,24 +226,24 @@ def _update(parts, base, gradients, state, params, extra_args):
       seen,
       seen_updates,
     )
-    if predictor.retreat is not None:
+    if state.retreat is not None:
       start_state = base_state
     end_state = schedules.hold_schedules(end_state, stepped)
-    return show_updates(moved), end_state, start_state, predictor
+    moving = {name: getattr(state, name) for name in _MOVING}
+    return show_updates(moved), end_state, start_state, moving
 
-  is_due = predictor.window.remaining_steps > 0
-  if predictor.retreat is not None:
-    is_due |= predictor.retreat.is_due > 0
-  # A gradient that no window follows on costs no pass more than the base's.
-  updates, base_state, start_state, predictor = lax.cond(
-    is_due,
+  # A gradient that no window follows on costs no pass more than the base's. What a
+  # window only reads is no result of the cond: it would be copied.
+  updates, base_state, start_state, moving = lax.cond(
+    is_back | (predictor.window.remaining_steps > 0),
     take_window,
     lambda *unchanged: unchanged,
     updates,
     base_state,
     state.start_base_state,
-    predictor,
+    {name: getattr(predictor, name) for name in _MOVING},
   )
+  predictor = predictor._replace(**moving)
   kept = None
   if state.params is not None:
     kept = optax.apply_updates(params, updates)
