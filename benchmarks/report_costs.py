@@ -44,16 +44,23 @@ def _share_of_bandwidth(row: dict, made: dict) -> str:
 
 
 def _wall(found: dict) -> str:
+  def seconds(x):
+    return "miss" if x is None else f"{x:.3f}"
+
+  def ratio(x, y):
+    return "" if x is None or y is None else f"{x / y:.2f}"
+
   rows = [
     [
       r["task"],
       r["base"],
       f"{r['times']} x {r['gradient_s'] / r['update_s']:.0f}",
-      f"{r['base_s']:.3f}",
-      f"{r['predict_s']:.3f}",
-      f"**{r['base_s'] / r['predict_s']:.2f}**",
+      seconds(r["base_s"]),
+      seconds(r["predict_s"]),
+      f"**{ratio(r['base_s'], r['predict_s'])}**",
       f"{r['base_gradients']} / {r['predict_gradients']}",
-      f"{r['base_gradients'] / r['predict_gradients']:.2f}",
+      ratio(r["base_gradients"], r["predict_gradients"]),
+      seconds(r["lbfgs_s"]),
       # The first run less the median: what was compiled before counts nothing.
       " / ".join(
         f"{max(r[key], 0):.1f}"
@@ -63,8 +70,8 @@ def _wall(found: dict) -> str:
     for r in found["rows"]
   ]
   head = ["task", "base", "times x gradient / update", "base (s)"]
-  head += ["with prediction (s)", "speed-up", "true gradients", "their ratio"]
-  return report.table([*head, "compile (s)"], rows)
+  head += ["accelerated (s)", "speed-up", "true gradients", "their ratio"]
+  return report.table([*head, "L-BFGS-B (s)", "compile (s)"], rows)
 
 
 def _end_to_end(found: dict) -> str:

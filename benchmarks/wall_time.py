@@ -2,9 +2,10 @@
 
 python -m benchmarks.wall_time
 
-Takes the tuned rates from the summary and runs base and prediction in turns in
-one process, compiled beforehand. Both loops are the suite's own, so a cheap
-loss shows what prediction costs and an expensive one what it saves.
+Takes the base's tuned rate from the summary and runs the base, the same accelerated,
+and SciPy's L-BFGS-B in turns in one process, compiled beforehand. All loops are the
+suite's own, so a cheap loss shows what prediction costs and an expensive one what it
+saves.
 
 The tasks are small, and a gradient of theirs costs a few dozen updates by the
 optimizer at most. So they run once more with every gradient evaluated as many times
@@ -12,6 +13,7 @@ over as make it cost at least `--cost` updates.
 """
 
 import argparse
+import copy
 import itertools
 import json
 import math
@@ -24,6 +26,7 @@ import numpy as np
 
 from benchmarks import analysis
 from benchmarks import environment
+from benchmarks import line_search
 from benchmarks import opponents
 from benchmarks import running
 from benchmarks import targets
@@ -77,21 +80,18 @@ def _costs(problem, method: str, rate: float) -> dict[str, float]:
   return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def _contestants(task: dict, base: str) -> dict[str, float] | None:
-  """Method -> its own tuned rate, if the first start reached the target."""
-  rates = {}
-  for method in (base, f"{base}+predict"):
-    row = analysis.row(task, method, "tuned", _TAU)
-    if row is None or row["evaluations"][0] is None:
-      return None
-    rates[method] = row["rate"]
-  return rates
+def _tuned_rate(task: dict, base: str) -> float | None:
+  """The base's own best, if the first start reached the target with it."""
+  row = analysis.row(task, base, "tuned", _TAU)
+  if row is None or row["evaluations"][0] is None:
+    return None
+  return row["rate"]
 
 
 def measure(
   name: str, task: dict, base: str, rounds: int, costs: tuple[float, ...]
 ) -> list[dict]:
-  """Lines of the table, none if either misses the target.
+  """Lines of the table, none if the base misses the target.
 
   Args:
     name: of the task.
@@ -100,39 +100,55 @@ def measure(
     rounds: runs of either.
     costs: of a gradient, in updates, at least; a line each.
   """
-  rates = _contestants(task, base)
-  if rates is None:
+  rate = _tuned_rate(task, base)
+  if rate is None:
     return []
   problem = running.problem(name)
-  prices = _costs(problem, base, rates[base])
+  prices = _costs(problem, base, rate)
   rows = []
   for cost in costs:
     ratio = prices["update_s"] / prices["gradient_s"]
     times = max(1, math.ceil(cost * ratio))
-    timed = _timed(_Dear(problem, times), task, rates, rounds)
+    timed = _timed(_Dear(problem, times), task, base, rate, rounds)
     rows.append({"task": name, "base": base, "times": times, **timed, **prices})
   return rows
 
 
-def _timed(problem, task: dict, rates: dict[str, float], rounds: int) -> dict:
-  """Seconds of either to the target, in turns."""
+def _timed(problem, task: dict, base: str, rate: float, rounds: int) -> dict:
+  """Seconds of each to the target, in turns; None for what misses it."""
   level = targets.level(task["start"][0], task["best"][0], _TAU)
-  first = {m: _clocked(problem, m, r, level)[0] for m, r in rates.items()}
-  seconds, runs = {m: [] for m in rates}, {}
+  ours = f"{base}+accelerate"
+
+  def clock(method):
+    return lambda: _clocked(problem, method, rate, level)
+
+  found = line_search.scipy_lbfgs(problem, 0).losses
+  needed = next((i for i, x in enumerate(found, 1) if x <= level), None)
+  calls = {"base": clock(base), "predict": clock(ours)}
+  if needed is not None:
+    calls["lbfgs"] = lambda: _clocked_lbfgs(problem, needed)
+  first = {name: call() for name, call in calls.items()}
+  seconds: dict[str, list[float]] = {name: [] for name in calls}
   for _ in range(rounds):
-    for method, rate in rates.items():
-      spent, runs[method] = _clocked(problem, method, rate, level)
-      seconds[method].append(spent)
-  plain, ours = rates
-  medians = {m: statistics.median(s) for m, s in seconds.items()}
-  return {
-    "base_s": medians[plain],
-    "predict_s": medians[ours],
-    "base_gradients": len(runs[plain].losses),
-    "predict_gradients": len(runs[ours].losses),
-    "compile_base_s": first[plain] - medians[plain],
-    "compile_predict_s": first[ours] - medians[ours],
-  }
+    for name, call in calls.items():
+      seconds[name].append(call()[0])
+  row: dict = {"rate": rate, "lbfgs_s": None, "lbfgs_gradients": None}
+  for name, (begun, run) in first.items():
+    median = statistics.median(seconds[name])
+    is_there = min(run.losses) <= level
+    row[f"{name}_s"] = median if is_there else None
+    row[f"{name}_gradients"] = len(run.losses) if is_there else None
+    row[f"compile_{name}_s"] = begun - median
+  return row
+
+
+def _clocked_lbfgs(problem, evaluations: int):
+  """Seconds of so many evaluations by SciPy's L-BFGS-B, and its ledger."""
+  shorter = copy.copy(problem)
+  shorter.task = problem.task._replace(budget=evaluations)
+  begun = time.perf_counter()
+  run = line_search.scipy_lbfgs(shorter, 0)
+  return time.perf_counter() - begun, run
 
 
 def main(argv: list[str] | None = None) -> None:
