@@ -1,1 +1,243 @@
-def text(found): return ""
+"""docs/noise.md from results/noise.json; every number is computed here."""
+
+import statistics
+
+from benchmarks import report
+from benchmarks.noise import cells
+from benchmarks.noise import intervals
+from benchmarks.noise import plan
+from benchmarks.noise import screening
+from benchmarks.noise import tasks
+from benchmarks.noise import verdicts
+
+_BASES = {"adamw": "AdamW", "sgd": "SGD with momentum"}
+
+
+def percent(x: float) -> str:
+  """With a sign and one decimal."""
+  return f"{100 * x:+.1f} %"
+
+
+def with_interval(found: tuple[float, float, float]) -> str:
+  """A value and its 95 % interval."""
+  mean, low, high = found
+  return f"{percent(mean)} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _of(gain: verdicts.Gain | None) -> str:
+  return "" if gain is None else with_interval(gain[:3])
+
+
+def named(row: str) -> str:
+  """A row as code."""
+  return f"`{row}`"
+
+
+def rule() -> str:
+  """What ships, in words."""
+  return (
+    f"at least {verdicts.LEAST:.0%} of the steps saved in the mean, an interval"
+    f" above zero, and nowhere more than {verdicts.HARM:.0%} lost"
+  )
+
+
+def verdict(found: dict) -> str:
+  """One paragraph that says what came of it."""
+  passing = verdicts.passing(found)
+  opponent = verdicts.best_opponent(found)
+  theirs = verdicts.steps(found, opponent)
+  ahead = [
+    row
+    for row in passing
+    if verdicts.steps(found, row, against=opponent).low > 0
+  ]
+  if not passing:
+    text = f"**Nothing that was tried passes**: {rule()}."
+  else:
+    text = (
+      f"Past the rule ({rule()}) go {', '.join(map(named, passing))}. "
+      + (
+        f"Ahead of the best that optax has are {', '.join(map(named, ahead))}."
+        if ahead
+        else "**None of them is ahead of the best that optax has.**"
+      )
+    )
+  return (
+    f"{text} Of what optax has, {named(opponent)} saves most:"
+    f" {with_interval(theirs[:3])} of the steps, at worst"
+    f" {percent(theirs.worst)}."
+  )
+
+
+def _rests(found: dict) -> str:
+  same, all_runs, farthest = verdicts.resting(found)
+  return (
+    f"`accelerate` ended where its base did in {same} of {all_runs} runs, and"
+    f" never farther from it than {100 * farthest:.2g} % of the loss."
+  )
+
+
+def _main_table(found: dict) -> str:
+  opponent = verdicts.best_opponent(found)
+  lines = []
+  for row in verdicts.all_rows(found):
+    if row == plan.BASE:
+      continue
+    each = [verdicts.steps(found, row, base=b) for b in plan.BASES]
+    whole = None
+    if verdicts.everywhere(found, row):
+      whole = verdicts.steps(found, row)
+    known = [g.worst for g in each if g]
+    judged = ""
+    if whole and verdicts.is_candidate(row):
+      judged = "yes" if whole.passes else "no"
+    lines.append(
+      [
+        named(row),
+        *map(_of, each),
+        _of(whole),
+        percent(min(known)),
+        with_interval(verdicts.loss(found, row)),
+        _of(verdicts.steps(found, row, against=opponent))
+        if whole and row != opponent
+        else "",
+        judged,
+      ]
+    )
+  head = [
+    "row",
+    *(f"steps saved, {_BASES[b]}" for b in plan.BASES),
+    "both",
+    "worst",
+    "loss after equal gradients",
+    f"steps saved, of {opponent}'s",
+    "passes",
+  ]
+  return report.table(head, lines)
+
+
+def _place_table(found: dict, base: str, schedule: str) -> str:
+  where = [
+    p for p in verdicts.places(found, base) if p[1] == schedule
+  ]
+  run = verdicts.rows(found, where[0])
+  lines = []
+  for row in verdicts.all_rows(found):
+    if row in run and row != plan.BASE:
+      values = [verdicts.at_place(found, row, p) for p in where]
+      lines.append([named(row), *map(with_interval, values)])
+  names = ["{0}, batches of {1}".format(*cells.parts(s)) for s, _ in where]
+  return report.table(["row", *names], lines)
+
+
+def screened_gain(found: dict, row: str, base: str | None = None) -> float:
+  """Steps saved in the first stage, in the mean over settings."""
+  own = {
+    k: s
+    for k, s in found["screens"].items()
+    if base in (None, cells.parts(k)[2])
+  }
+  mean = statistics.fmean(screening.gains(own, row).values())
+  return intervals.share(mean)
+
+
+def _screen_table(found: dict) -> str:
+  lines = []
+  for method in plan.screened():
+    for row in plan.rows(method):
+      lines.append(
+        [
+          named(row),
+          *(percent(screened_gain(found, row, b)) for b in plan.BASES),
+          percent(screened_gain(found, row)),
+          str(screening.at_edge(found["screens"], row)),
+        ]
+      )
+  head = ["row", *_BASES.values(), "both", "best rate at an end"]
+  return report.table(head, lines)
+
+
+def _rows_in_words() -> str:
+  return "\n".join(
+    f"- `{name}`: {method.text}." for name, method in plan.METHODS.items()
+  )
+
+
+def _setting_table() -> str:
+  lines = []
+  for name in tasks.NAMES:
+    task = tasks.get(name)
+    what = tasks.describe(name)
+    sizes = " and ".join(map(str, task.sizes))
+    lines.append([name, what, sizes, str(task.steps)])
+  return report.table(["task", "what", "batches of", "steps"], lines)
+
+
+_HOW = """\
+## How it was measured
+
+{settings}
+Every batch is drawn anew, so the noise never ends. The loss is that of a fixed
+sample which no method sees. AdamW has betas of 0.9 and 0.99 and a weight decay of
+0.01, SGD a momentum of 0.9. All rates warm up over {warmup:.0%} of the run.
+
+1. **Tuning**, at {screened} seeds under a cosine: all methods at {rates} rates,
+   a factor of 2 apart, of which only the best counts.
+2. **Comparison**, at {seeds} other seeds, under a cosine and a linear decay to
+   zero: the base, the library, the best of optax's own and of the candidates,
+   at three rates, a factor of 1.4 apart, around the best of the first stage;
+   then, at the best, runs of {lengths} times the length.
+
+The same seed is the same start and the same batches for all methods. *Steps
+saved*: a line of the final loss over the logarithm of the length gives the steps
+to the loss that the tuned base ends at. The same is done for the base, so
+that it saves nothing of its own. In the first stage the base's line stands for
+all. Intervals are 95 %, by a jackknife over the pairs, which is Student's paired
+interval for a mean. They say how sure a number is on these tasks, not on others.
+"""
+
+
+def text(found: dict) -> str:
+  """The page."""
+  made = found["made"]
+  parts = [
+    "# Under noise\n\nWritten by `python -m benchmarks.noise`; do not edit.\n",
+    "**What to do: nothing.** Under minibatch noise forecasts fail, and the"
+    " library rests: it costs its memory and changes nothing. "
+    + _rests(found)
+    + "\n",
+    "Might past gradients, or averages of the parameters, earn something there?"
+    " They were measured on small tasks against tuned bases whose rate decays"
+    " to zero. " + verdict(found) + "\n",
+    _main_table(found),
+    "*Worst* is the least of all tasks, batch sizes and schedules. Rows that"
+    " one base has no numbers for were in the second stage before the other"
+    " only.\n",
+    "## What the rows are\n\n" + _rows_in_words() + "\n",
+    _HOW.format(
+      settings=_setting_table(),
+      warmup=plan.WARMUP,
+      screened=len(plan.SCREENED_SEEDS),
+      rates=len(plan.RATES),
+      seeds=len(plan.SEEDS),
+      lengths=" and ".join(str(x) for x in plan.LENGTHS if x != 1.0),
+    ),
+    "## The first stage\n\nSteps saved, in the mean over tasks and batch sizes;"
+    " a setting counts for no more than a factor of two. The last column"
+    " counts settings, of "
+    f"{len(found['screens'])}.\n\n" + _screen_table(found),
+    "## The second stage, place by place\n",
+  ]
+  for base in plan.BASES:
+    for schedule in plan.SCHEDULES:
+      parts.append(
+        f"Steps saved before {_BASES[base]}, {schedule}:\n\n"
+        + _place_table(found, base, schedule)
+      )
+  versions = made["versions"]
+  parts.append(
+    f"Made {made['date']} on {made['device']}, optax_predict"
+    f" {made['optax_predict']}; Python {made['python']}, jax {versions['jax']},"
+    f" optax {versions['optax']}.\n"
+  )
+  return "\n".join(parts)

@@ -20,7 +20,7 @@ BASES = ("adamw", "sgd")
 SCHEDULES = ("cosine", "linear")
 SHAPES = (*SCHEDULES, "constant", "late")
 _LATE = 0.2
-_WARMUP = 0.05
+WARMUP = 0.05
 # Of the rates in `tasks`: the first stage; and of its best: the second.
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 NEIGHBOURS = (2**-0.5, 1.0, 2**0.5)
@@ -55,7 +55,7 @@ def base(name: str) -> Callable:
 
 def shape(schedule, count, steps):
   """The share of the rate, after warm-up, by one of `SHAPES`."""
-  warm = _WARMUP * steps
+  warm = WARMUP * steps
   rest = jnp.clip((count - warm) / (steps - warm), 0.0, 1.0)
   decayed = jnp.stack(
     [
@@ -83,6 +83,7 @@ class Method(NamedTuple):
     shift: of the rates of AdamW and SGD, so that the best is inside.
     rows: its suffixes.
     text: what it is.
+    control: what optax has that does much the same.
   """
 
   make: Callable
@@ -91,6 +92,7 @@ class Method(NamedTuple):
   schedule: str | None = None
   shift: tuple[float, float] = (1.0, 1.0)
   rows: tuple[str, ...] = ("",)
+  control: str = "nesterov"
 
 
 def _corrected(weight, clip=None):
@@ -107,9 +109,9 @@ def _averaged(*shares):
   return make
 
 
-def _primal(smoothing, mixing):
+def _primal(smoothing, mixing, momentum):
   return lambda base, schedule, steps: candidates.primal_average(
-    base(schedule), smoothing, mixing
+    base(schedule, momentum=momentum), smoothing, mixing
   )
 
 
@@ -155,10 +157,16 @@ METHODS = {
     "opponent: the base with a momentum of 0.8 in place of 0.9",
     shift=(1.0, 2.0),
   ),
-  "momentum_0.95": Method(
-    lambda base, schedule, steps: base(schedule, momentum=0.95),
-    "opponent: the base with a momentum of 0.95 in place of 0.9",
-    shift=(1.0, 0.5),
+  "momentum_0.6": Method(
+    lambda base, schedule, steps: base(schedule, momentum=0.6),
+    "opponent: the same with 0.6",
+    shift=(1.0, 4.0),
+  ),
+  "clipped": Method(
+    lambda base, schedule, steps: optax.chain(
+      optax.clip_by_global_norm(1.0), base(schedule, nesterov=True)
+    ),
+    "opponent: `nesterov` before which gradients are clipped to norm 1",
   ),
   "lookahead": Method(
     lambda base, schedule, steps: candidates.lookahead(base(schedule), 6, 0.5),
@@ -178,9 +186,13 @@ METHODS = {
   "correct_0.25": Method(
     _corrected(0.25), "g + c (g - g_before) with c = 0.25"
   ),
+  "correct_0.475": Method(
+    _corrected(0.475), "the same with c = 0.475, as in MARS-approx (2411.10438)"
+  ),
   "correct_mars": Method(
     _corrected(0.475, clip=1.0),
-    "the same with c = 0.475, clipped to norm 1: MARS-approx (2411.10438)",
+    "MARS-approx whole: the same, clipped to norm 1",
+    control="clipped",
   ),
   "correct_1": Method(_corrected(1.0), "the same with c = 1"),
   "correct_online": Method(
@@ -192,21 +204,25 @@ METHODS = {
     "the base without decay; `+short` and `+long`: averages over 10 % and"
     " 30 % of the run",
     _READ_AVERAGES,
+    control="late_decay",
     schedule="constant",
     shift=(0.5, 0.5),
     rows=_AVERAGE_ROWS,
   ),
-  "primal_short": Method(
-    _primal(0.9, 0.8),
-    "generalized primal averaging (2512.17131): average 0.9, mixing 0.8",
+  "primal_0.9": Method(
+    _primal(0.9, 0.8, momentum=0.9),
+    "generalized primal averaging (2512.17131): average 0.9, mixing 0.8, the"
+    " base's momentum kept",
     _SMOOTH,
     shift=(0.5, 0.25),
+    control="schedule_free",
   ),
-  "primal_long": Method(
-    _primal(0.97, 0.9),
-    "the same: average 0.97, mixing 0.9",
+  "primal_0.97": Method(
+    _primal(0.97, 0.9, momentum=0.0),
+    "the same with 0.97 and 0.9 in place of the base's momentum",
     _SMOOTH,
-    shift=(0.5, 0.12),
+    shift=(1.0, 5.0),
+    control="schedule_free",
   ),
   "outer_nesterov": Method(
     lambda base, schedule, steps: candidates.outer_nesterov(
@@ -214,23 +230,31 @@ METHODS = {
     ),
     "an outer Nesterov step (0.7, momentum 0.9) on every ten steps",
     shift=(0.25, 0.12),
+    control="lookahead",
   ),
   "transport_0.5": Method(
     lambda base, schedule, steps: candidates.transport(base(schedule), 0.5),
     "implicit gradient transport (1906.03532), at most 0.5 kept",
     lambda state, params: {"": state.params},
+    control="momentum_0.8",
   ),
   "transport_0.9": Method(
-    lambda base, schedule, steps: candidates.transport(base(schedule), 0.9),
-    "the same, at most 0.9 kept",
+    lambda base, schedule, steps: candidates.transport(
+      base(schedule, momentum=0.0), 0.9
+    ),
+    "the same, at most 0.9 kept, in place of the base's momentum",
     lambda state, params: {"": state.params},
-    shift=(0.5, 0.5),
+    shift=(1.0, 5.0),
+    control="momentum_0.8",
   ),
   "secant_variate": Method(
     lambda base, schedule, steps: optax.chain(
-      candidates.secant_variate(0.3), base(schedule)
+      candidates.secant_variate(0.1), base(schedule, momentum=0.0)
     ),
-    "a secant model's gradient plus the average of what it was off by",
+    "a secant model's gradient plus the average, over ten steps, of what it was"
+    " off by, in place of the base's momentum",
+    shift=(1.0, 10.0),
+    control="momentum_0.8",
   ),
 }
 

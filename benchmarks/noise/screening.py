@@ -70,12 +70,15 @@ def finalists(screens: dict[str, dict]) -> dict[str, list[str]]:
     return sorted(methods, key=worth.get, reverse=True)
 
   pooled = ranked(new, None)[: plan.FINALISTS]
+  controls = {plan.METHODS[m].control for m in pooled}
+  best = ranked(opponents, None)[: plan.OPPONENTS]
   found = {}
   for base in plan.BASES:
     left = [m for m in ranked(new, base) if m not in pooled]
     found[base] = [
       *plan.ALWAYS,
-      *ranked(opponents, None)[: plan.OPPONENTS],
+      *best,
+      *sorted(controls - {*plan.ALWAYS, *best}),
       *pooled,
       *left[: plan.FINALISTS_OF_BASE],
     ]

@@ -134,7 +134,7 @@ def text() -> Task:
   firsts = np.arange(256)[:, None] * (_HELD_OUT // 256 - 1)
   rates = {"adamw": 3e-2, "sgd": 0.3}
   judge = jnp.asarray(held_out[firsts + reach])
-  return Task("text", init, loss, draw, judge, (4, 16), 600, rates)
+  return Task("text", init, loss, draw, judge, (4, 16), 500, rates)
 
 
 def _patches(x):
@@ -200,7 +200,7 @@ def digits() -> Task:
 
   judge = draw(jax.random.key(2**31 - 1), 4096)
   rates = {"adamw": 1.6e-2, "sgd": 0.1}
-  return Task("digits", init, loss, draw, judge, (8, 32), 1200, rates)
+  return Task("digits", init, loss, draw, judge, (8, 32), 1000, rates)
 
 
 def _perceptron(inputs: int):
@@ -247,3 +247,8 @@ NAMES = tuple(_BUILDERS)
 def get(name: str) -> Task:
   """Builds one task."""
   return _BUILDERS[name]()
+
+
+def describe(name: str) -> str:
+  """What a task is, in one sentence."""
+  return _BUILDERS[name].__doc__.rstrip(".")

@@ -1,0 +1,43 @@
+"""What README and docs may quote of results/noise.json."""
+
+from benchmarks.noise import page
+from benchmarks.noise import plan
+from benchmarks.noise import verdicts
+
+
+def token(row: str) -> str:
+  """A row as part of a key."""
+  return row.replace("+", "_").replace(".", "")
+
+
+def values(found: dict) -> dict[str, str]:
+  """Key -> text.
+
+  ``noise.screen.<row>``: steps saved in the first stage;
+  ``noise.<row>``, ``.low``, ``.high``, ``.worst``: in the second;
+  ``noise.<row>.against``: of the best opponent's steps; ``noise.passing``: how
+  many candidates pass; ``noise.candidates``: of how many rows.
+  """
+  listed = [row for m in plan.screened() for row in plan.rows(m)]
+  texts = {
+    f"noise.screen.{token(row)}": page.percent(page.screened_gain(found, row))
+    for row in listed
+  }
+  opponent = verdicts.best_opponent(found)
+  texts["noise.opponent"] = opponent
+  texts["noise.passing"] = str(len(verdicts.passing(found)))
+  candidates = [row for row in listed if verdicts.is_candidate(row)]
+  texts["noise.candidates"] = str(len(candidates))
+  for row in verdicts.all_rows(found):
+    if row == plan.BASE or not verdicts.everywhere(found, row):
+      continue
+    gain, key = verdicts.steps(found, row), f"noise.{token(row)}"
+    texts |= {
+      key: page.percent(gain.mean),
+      f"{key}.low": page.percent(gain.low),
+      f"{key}.high": page.percent(gain.high),
+      f"{key}.worst": page.percent(gain.worst),
+    }
+    against = verdicts.steps(found, row, against=opponent)
+    texts[f"{key}.against"] = page.percent(against.mean)
+  return texts
