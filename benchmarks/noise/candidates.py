@@ -37,7 +37,7 @@ class CorrectionState(NamedTuple):
 
 
 def correct(weight: float | None, decay: float = 0.9):
-  """g + c (g - g_before), the approximate correction of MARS (2411.10438).
+  """G + c (g - g_before), the approximate correction of MARS (2411.10438).
 
   Without a weight c is the correlation of successive gradients, from 0 to 1:
   none under pure noise, and the whole step ahead without noise.
@@ -147,9 +147,7 @@ def outer_nesterov(base, every: int, rate: float, momentum: float):
     count = state.count + 1
     ends = count % every == 0
     way = _minus(now, state.anchor)
-    velocity = jax.tree.map(
-      lambda v, d: momentum * v + d, state.velocity, way
-    )
+    velocity = jax.tree.map(lambda v, d: momentum * v + d, state.velocity, way)
     ahead = jax.tree.map(
       lambda a, d, v: a + rate * (d + momentum * v), state.anchor, way, velocity
     )

@@ -125,8 +125,7 @@ class Bench:
       best = screening.best_rate(self.load(SCREEN), known)
       return best * plan.NEIGHBOURS[int(k)]
     cells = [
-      self.load(f"{schedule}.{_FULL}.{i}")
-      for i in range(len(plan.NEIGHBOURS))
+      self.load(f"{schedule}.{_FULL}.{i}") for i in range(len(plan.NEIGHBOURS))
     ]
     return min(cells, key=lambda c: final_loss(c, method))["rates"][method]
 

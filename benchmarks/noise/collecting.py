@@ -9,9 +9,7 @@ from benchmarks.noise import screening
 
 def _benches(folder: pathlib.Path) -> list[cells.Bench]:
   return [
-    cells.Bench(folder, p.name)
-    for p in sorted(folder.glob("*"))
-    if p.is_dir()
+    cells.Bench(folder, p.name) for p in sorted(folder.glob("*")) if p.is_dir()
   ]
 
 

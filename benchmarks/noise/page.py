@@ -54,13 +54,10 @@ def verdict(found: dict) -> str:
   if not passing:
     text = f"**Nothing that was tried passes**: {rule()}."
   else:
-    text = (
-      f"Past the rule ({rule()}) go {', '.join(map(named, passing))}. "
-      + (
-        f"Ahead of the best that optax has are {', '.join(map(named, ahead))}."
-        if ahead
-        else "**None of them is ahead of the best that optax has.**"
-      )
+    text = f"Past the rule ({rule()}) go {', '.join(map(named, passing))}. " + (
+      f"Ahead of the best that optax has are {', '.join(map(named, ahead))}."
+      if ahead
+      else "**None of them is ahead of the best that optax has.**"
     )
   return (
     f"{text} Of what optax has, {named(opponent)} saves most:"
@@ -77,56 +74,55 @@ def _rests(found: dict) -> str:
   )
 
 
+def _against(found: dict, row: str) -> str:
+  """A candidate against what optax has that does much the same."""
+  control = verdicts.control(row)
+  return f"{_of(verdicts.steps(found, row, against=control))} {named(control)}"
+
+
+def _line(found: dict, row: str, opponent: str) -> list[str]:
+  each = [verdicts.steps(found, row, base=b) for b in plan.BASES]
+  cells_ = [named(row), *map(_of, each)]
+  worst = percent(min(gain.worst for gain in each if gain))
+  loss = with_interval(verdicts.loss(found, row))
+  if not verdicts.everywhere(found, row):
+    return [*cells_, "", worst, loss, "", "", ""]
+  whole = verdicts.steps(found, row)
+  best = ""
+  if row != opponent:
+    best = _of(verdicts.steps(found, row, against=opponent))
+  control, judged = "", ""
+  if verdicts.is_candidate(row):
+    control = _against(found, row)
+    judged = "yes" if whole.passes else "no"
+  return [*cells_, _of(whole), worst, loss, control, best, judged]
+
+
 def _main_table(found: dict) -> str:
   opponent = verdicts.best_opponent(found)
-  lines = []
-  for row in verdicts.all_rows(found):
-    if row == plan.BASE:
-      continue
-    each = [verdicts.steps(found, row, base=b) for b in plan.BASES]
-    whole = None
-    if verdicts.everywhere(found, row):
-      whole = verdicts.steps(found, row)
-    known = [g.worst for g in each if g]
-    judged = ""
-    if whole and verdicts.is_candidate(row):
-      judged = "yes" if whole.passes else "no"
-    lines.append(
-      [
-        named(row),
-        *map(_of, each),
-        _of(whole),
-        percent(min(known)),
-        with_interval(verdicts.loss(found, row)),
-        _of(verdicts.steps(found, row, against=opponent))
-        if whole and row != opponent
-        else "",
-        judged,
-      ]
-    )
+  listed = [row for row in verdicts.all_rows(found) if row != plan.BASE]
   head = [
     "row",
-    *(f"steps saved, {_BASES[b]}" for b in plan.BASES),
+    *(_BASES[b] for b in plan.BASES),
     "both",
     "worst",
     "loss after equal gradients",
-    f"steps saved, of {opponent}'s",
+    "of the steps of its like in optax",
+    f"of the steps of {named(opponent)}",
     "passes",
   ]
-  return report.table(head, lines)
+  return report.table(head, [_line(found, row, opponent) for row in listed])
 
 
 def _place_table(found: dict, base: str, schedule: str) -> str:
-  where = [
-    p for p in verdicts.places(found, base) if p[1] == schedule
-  ]
+  where = [p for p in verdicts.places(found, base) if p[1] == schedule]
   run = verdicts.rows(found, where[0])
   lines = []
   for row in verdicts.all_rows(found):
     if row in run and row != plan.BASE:
       values = [verdicts.at_place(found, row, p) for p in where]
       lines.append([named(row), *map(with_interval, values)])
-  names = ["{0}, batches of {1}".format(*cells.parts(s)) for s, _ in where]
+  names = ["{}, batches of {}".format(*cells.parts(s)) for s, _ in where]
   return report.table(["row", *names], lines)
 
 
@@ -210,6 +206,7 @@ def text(found: dict) -> str:
     " They were measured on small tasks against tuned bases whose rate decays"
     " to zero. " + verdict(found) + "\n",
     _main_table(found),
+    "Steps saved, of the base's where nothing else is said. "
     "*Worst* is the least of all tasks, batch sizes and schedules. Rows that"
     " one base has no numbers for were in the second stage before the other"
     " only.\n",

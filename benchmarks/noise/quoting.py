@@ -14,7 +14,8 @@ def values(found: dict) -> dict[str, str]:
   """Key -> text.
 
   ``noise.screen.<row>``: steps saved in the first stage;
-  ``noise.<row>``, ``.low``, ``.high``, ``.worst``: in the second;
+  ``noise.<row>``: in the second, or that it was not in it; ``.low``, ``.high``,
+  ``.worst``;
   ``noise.<row>.against``: of the best opponent's steps; ``noise.passing``: how
   many candidates pass; ``noise.candidates``: of how many rows.
   """
@@ -28,10 +29,12 @@ def values(found: dict) -> dict[str, str]:
   texts["noise.passing"] = str(len(verdicts.passing(found)))
   candidates = [row for row in listed if verdicts.is_candidate(row)]
   texts["noise.candidates"] = str(len(candidates))
-  for row in verdicts.all_rows(found):
+  for row in [*listed, "accelerate"]:
+    key = f"noise.{token(row)}"
+    texts[key] = "not in it"
     if row == plan.BASE or not verdicts.everywhere(found, row):
       continue
-    gain, key = verdicts.steps(found, row), f"noise.{token(row)}"
+    gain = verdicts.steps(found, row)
     texts |= {
       key: page.percent(gain.mean),
       f"{key}.low": page.percent(gain.low),

@@ -34,7 +34,7 @@ def best_rate(screen: dict, method: str) -> float:
 
 
 def gain(screen: dict, row: str) -> float:
-  """log of the steps saved, by the base's own slope over its length."""
+  """Log of the steps saved, by the base's own slope over its length."""
   base = best(screen, plan.BASE)[1]
   slope = (base - min(_means(screen["short"]))) / -_SHORTER
   raw = (best(screen, row)[1] - base) / min(slope, -1e-9)
@@ -56,9 +56,7 @@ def finalists(screens: dict[str, dict]) -> dict[str, list[str]]:
   """The methods of the second stage for each base."""
   new = [m for m in plan.screened() if plan.is_new(m)]
   opponents = [
-    m
-    for m in plan.screened()
-    if not plan.is_new(m) and m not in plan.ALWAYS
+    m for m in plan.screened() if not plan.is_new(m) and m not in plan.ALWAYS
   ]
 
   def ranked(methods, base):

@@ -99,7 +99,9 @@ def steps(
   """Steps saved in the mean over places; None if it was run in none."""
   where = _where(found, row, base)
   curves = [
-    (curve(found, p, row), curve(found, p, against)) for p in where
+    (curve(found, p, row), curve(found, p, against))
+    for p in where
+    if against in rows(found, p)
   ]
   if not curves:
     return None
@@ -150,14 +152,17 @@ def is_candidate(row: str) -> bool:
   )
 
 
+def control(row: str) -> str:
+  """What optax has that does much the same as a candidate."""
+  return plan.METHODS[plan.method_of(row)].control
+
+
 def passing(found: dict) -> list[str]:
   """The candidates that the rule lets ship."""
   return [
     row
     for row in all_rows(found)
-    if is_candidate(row)
-    and everywhere(found, row)
-    and steps(found, row).passes
+    if is_candidate(row) and everywhere(found, row) and steps(found, row).passes
   ]
 
 
