@@ -13,7 +13,7 @@ from benchmarks.noise import running
 from benchmarks.noise import screening
 from benchmarks.noise import tasks
 
-SCREEN = "screen"
+SCREEN, REST, BEST = "screen", "rest", "best"
 _FULL = 1.0
 
 
@@ -61,10 +61,17 @@ class Bench:
     return cell_files.load(file) if file.exists() else None
 
   def stages(self) -> list[str]:
-    """The cells of the second stage, those that others need first."""
-    chosen = [f"{_FULL}.{k}" for k in range(len(plan.NEIGHBOURS))]
-    chosen += [f"{length}.best" for length in plan.LENGTHS if length != _FULL]
-    return [f"{s}.{stage}" for s in plan.SCHEDULES for stage in chosen]
+    """The cells of the second stage, those that others need first.
+
+    Rates are chosen under the first schedule. The library runs where there is
+    least noise, which is where it might wake up.
+    """
+    tuned, *others = plan.SCHEDULES
+    tries = [f"{tuned}.{_FULL}.{k}" for k in range(len(plan.NEIGHBOURS))]
+    short = [f"{tuned}.{x}.{BEST}" for x in plan.LENGTHS if x != _FULL]
+    more = [f"{s}.{x}.{BEST}" for s in others for x in plan.LENGTHS]
+    rest = [REST] if self._size == max(self._task.sizes) else []
+    return [*tries, *short, *more, *rest]
 
   def missing(self, stages: list[str]) -> list[str]:
     """Those without a file."""
@@ -91,7 +98,7 @@ class Bench:
       {m: rates[m] for m in only},
       schedule,
       seeds,
-      self._steps(min(plan.LENGTHS)),
+      self._steps(plan.SCREENED_SHORT),
     )
     content = {
       "rates": rates,
@@ -100,11 +107,24 @@ class Bench:
     }
     cell_files.save(self.path(SCREEN), content)
 
+  def rest(self) -> None:
+    """The library beside its base, at the best rate of the first stage."""
+    methods = plan.BASE, plan.LIBRARY
+    rate = screening.best_rate(self.load(SCREEN), plan.BASE)
+    found = running.program(self._name, self._size, self._base, methods).losses(
+      {method: [rate] for method in methods},
+      plan.SCREENED_SCHEDULE,
+      plan.SEEDS,
+      self._steps(_FULL),
+    )
+    losses = {row: x[0] for row, x in _listed(found).items()}
+    cell_files.save(self.path(REST), {"rate": rate, "losses": losses})
+
   def final(self, stage: str, methods: tuple[str, ...]) -> None:
     """One schedule, length and factor of the rates in the second stage."""
     schedule, rest = stage.split(".", 1)
     length, k = rest.rsplit(".", 1)
-    rates = {m: self.rate(m, schedule, k) for m in methods}
+    rates = {m: self.rate(m, k) for m in methods}
     program = running.program(self._name, self._size, self._base, methods)
     found = program.losses(
       {m: [r] for m, r in rates.items()},
@@ -115,30 +135,26 @@ class Bench:
     losses = {row: x[0] for row, x in _listed(found).items()}
     cell_files.save(self.path(stage), {"rates": rates, "losses": losses})
 
-  def rate(self, method: str, schedule: str, k: str) -> float:
-    """The rate of a method: around the first stage's best, or the best there.
-
-    The library has the base's.
-    """
-    if k != "best":
-      known = plan.BASE if method == "accelerate" else method
-      best = screening.best_rate(self.load(SCREEN), known)
+  def rate(self, method: str, k: str) -> float:
+    """The rate of a method: around the first stage's best, or the best there."""
+    if k != BEST:
+      best = screening.best_rate(self.load(SCREEN), method)
       return best * plan.NEIGHBOURS[int(k)]
     cells = [
-      self.load(f"{schedule}.{_FULL}.{i}") for i in range(len(plan.NEIGHBOURS))
+      self.load(f"{plan.SCHEDULES[0]}.{_FULL}.{i}")
+      for i in range(len(plan.NEIGHBOURS))
     ]
     return min(cells, key=lambda c: final_loss(c, method))["rates"][method]
 
 
 def final_loss(cell: dict, method: str) -> float:
   """What decides between rates in the second stage."""
-  known = plan.BASE if method == "accelerate" else method
-  return min(mean(cell["losses"][row]) for row in plan.tuned_by(known))
+  return min(mean(cell["losses"][row]) for row in plan.tuned_by(method))
 
 
 def work(
   folder: pathlib.Path,
-  finalists: dict[str, list[str]] | None,
+  finalists: list[str] | None,
   task: str,
   parent: int | None = None,
 ) -> str | None:
@@ -155,8 +171,10 @@ def work(
         return None
       if finalists is None:
         bench.screen()
+      elif stage == REST:
+        bench.rest()
       else:
-        bench.final(stage, tuple(finalists[parts(task)[2]]))
+        bench.final(stage, tuple(finalists))
   except Exception:
     return f"{task}, {stage}:\n{traceback.format_exc()}"
   return None

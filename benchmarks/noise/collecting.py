@@ -18,7 +18,7 @@ def _screens(folder: pathlib.Path) -> dict[str, dict]:
   return {setting: screen for setting, screen in found.items() if screen}
 
 
-def finalists(folder: pathlib.Path) -> dict[str, list[str]]:
+def finalists(folder: pathlib.Path) -> list[str]:
   """Who goes on; decided once, after the first stage."""
   file = folder / "finalists.json"
   if not file.exists():
@@ -44,6 +44,6 @@ def collect(folder: pathlib.Path) -> dict:
       finals[bench.setting] = {s: bench.load(s) for s in done}
   return {
     "screens": screens,
-    "finalists": finalists(folder) if finals else {},
+    "finalists": finalists(folder) if finals else [],
     "finals": finals,
   }

@@ -24,8 +24,8 @@ def with_interval(found: tuple[float, float, float]) -> str:
   return f"{percent(mean)} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def _of(gain: verdicts.Gain | None) -> str:
-  return "" if gain is None else with_interval(gain[:3])
+def _of(gain: verdicts.Gain) -> str:
+  return with_interval(gain[:3])
 
 
 def named(row: str) -> str:
@@ -82,25 +82,27 @@ def _against(found: dict, row: str) -> str:
 
 def _line(found: dict, row: str, opponent: str) -> list[str]:
   each = [verdicts.steps(found, row, base=b) for b in plan.BASES]
-  cells_ = [named(row), *map(_of, each)]
-  worst = percent(min(gain.worst for gain in each if gain))
-  loss = with_interval(verdicts.loss(found, row))
-  if not verdicts.everywhere(found, row):
-    return [*cells_, "", worst, loss, "", "", ""]
   whole = verdicts.steps(found, row)
-  best = ""
+  best, control, judged = "", "", ""
   if row != opponent:
     best = _of(verdicts.steps(found, row, against=opponent))
-  control, judged = "", ""
   if verdicts.is_candidate(row):
     control = _against(found, row)
     judged = "yes" if whole.passes else "no"
-  return [*cells_, _of(whole), worst, loss, control, best, judged]
+  return [
+    named(row),
+    *map(_of, [*each, whole]),
+    percent(whole.worst),
+    with_interval(verdicts.loss(found, row)),
+    control,
+    best,
+    judged,
+  ]
 
 
 def _main_table(found: dict) -> str:
   opponent = verdicts.best_opponent(found)
-  listed = [row for row in verdicts.all_rows(found) if row != plan.BASE]
+  listed = [row for row in verdicts.rows(found) if row != plan.BASE]
   head = [
     "row",
     *(_BASES[b] for b in plan.BASES),
@@ -111,15 +113,19 @@ def _main_table(found: dict) -> str:
     f"of the steps of {named(opponent)}",
     "passes",
   ]
-  return report.table(head, [_line(found, row, opponent) for row in listed])
+  same, every, farthest = verdicts.resting(found)
+  rests = f"the base's loss in {same} of {every} runs"
+  apart = f"{100 * farthest:.2g} % at most"
+  library = [named(plan.LIBRARY), *[rests] * 3, "", apart, "", "", ""]
+  lines = [_line(found, row, opponent) for row in listed]
+  return report.table(head, [library, *lines])
 
 
 def _place_table(found: dict, base: str, schedule: str) -> str:
   where = [p for p in verdicts.places(found, base) if p[1] == schedule]
-  run = verdicts.rows(found, where[0])
   lines = []
-  for row in verdicts.all_rows(found):
-    if row in run and row != plan.BASE:
+  for row in verdicts.rows(found):
+    if row != plan.BASE:
       values = [verdicts.at_place(found, row, p) for p in where]
       lines.append([named(row), *map(with_interval, values)])
   names = ["{}, batches of {}".format(*cells.parts(s)) for s, _ in where]
@@ -178,18 +184,20 @@ sample which no method sees. AdamW has betas of 0.9 and 0.99 and a weight decay 
 0.01, SGD a momentum of 0.9. All rates warm up over {warmup:.0%} of the run.
 
 1. **Tuning**, at {screened} seeds under a cosine: all methods at {rates} rates,
-   a factor of 2 apart, of which only the best counts.
+   a factor of 2 apart, of which the best counts.
 2. **Comparison**, at {seeds} other seeds, under a cosine and a linear decay to
-   zero: the base, the library, the best of optax's own and of the candidates,
-   at three rates, a factor of 1.4 apart, around the best of the first stage;
-   then, at the best, runs of {lengths} times the length.
+   zero: the base, the best {finalists} candidates, what optax has that does much
+   the same, and the best of its own. Each at three rates, a factor of 1.4 apart,
+   around the best of the first stage, under the cosine; then, at the best, under
+   both and at {short:.0%} of the length. The library runs beside its base at the
+   larger batches, where there is least noise to make it rest.
 
 The same seed is the same start and the same batches for all methods. *Steps
 saved*: a line of the final loss over the logarithm of the length gives the steps
-to the loss that the tuned base ends at. The same is done for the base, so
-that it saves nothing of its own. In the first stage the base's line stands for
-all. Intervals are 95 %, by a jackknife over the pairs, which is Student's paired
-interval for a mean. They say how sure a number is on these tasks, not on others.
+to the loss that the tuned base ends at. In the first stage the base's line, from
+runs of {screened_short:.0%} of the length, stands for all. Intervals are 95 %, by
+a jackknife over the pairs, which is Student's paired interval for a mean. They say
+how sure a number is on these tasks, not on others.
 """
 
 
@@ -206,10 +214,8 @@ def text(found: dict) -> str:
     " They were measured on small tasks against tuned bases whose rate decays"
     " to zero. " + verdict(found) + "\n",
     _main_table(found),
-    "Steps saved, of the base's where nothing else is said. "
-    "*Worst* is the least of all tasks, batch sizes and schedules. Rows that"
-    " one base has no numbers for were in the second stage before the other"
-    " only.\n",
+    "Steps saved, of the base's where nothing else is said. *Worst* is the"
+    " least of all tasks, batch sizes and schedules.\n",
     "## What the rows are\n\n" + _rows_in_words() + "\n",
     _HOW.format(
       settings=_setting_table(),
@@ -217,7 +223,9 @@ def text(found: dict) -> str:
       screened=len(plan.SCREENED_SEEDS),
       rates=len(plan.RATES),
       seeds=len(plan.SEEDS),
-      lengths=" and ".join(str(x) for x in plan.LENGTHS if x != 1.0),
+      finalists=plan.FINALISTS,
+      short=min(plan.LENGTHS),
+      screened_short=plan.SCREENED_SHORT,
     ),
     "## The first stage\n\nSteps saved, in the mean over tasks and batch sizes;"
     " a setting counts for no more than a factor of two. The last column"

@@ -29,10 +29,10 @@ def values(found: dict) -> dict[str, str]:
   texts["noise.passing"] = str(len(verdicts.passing(found)))
   candidates = [row for row in listed if verdicts.is_candidate(row)]
   texts["noise.candidates"] = str(len(candidates))
-  for row in [*listed, "accelerate"]:
+  for row in listed:
     key = f"noise.{token(row)}"
     texts[key] = "not in it"
-    if row == plan.BASE or not verdicts.everywhere(found, row):
+    if row == plan.BASE or row not in verdicts.rows(found):
       continue
     gain = verdicts.steps(found, row)
     texts |= {

@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks.noise import plan
 
-# log(0.8): how much shorter the base's second run is.
-_SHORTER = float(np.log(min(plan.LENGTHS)))
+# How much shorter the base's second run is.
+_SHORTER = float(np.log(plan.SCREENED_SHORT))
 # No row counts for more than twice or half the steps in a setting.
 _MOST = float(np.log(2.0))
 
@@ -52,32 +52,22 @@ def at_edge(screens: dict[str, dict], row: str) -> int:
   return sum(best(s, row)[0] in (0, last) for s in screens.values())
 
 
-def finalists(screens: dict[str, dict]) -> dict[str, list[str]]:
-  """The methods of the second stage for each base."""
-  new = [m for m in plan.screened() if plan.is_new(m)]
+def finalists(screens: dict[str, dict]) -> list[str]:
+  """The methods of the second stage: the best, and what explains them."""
   opponents = [
     m for m in plan.screened() if not plan.is_new(m) and m not in plan.ALWAYS
   ]
+  new = [m for m in plan.screened() if plan.is_new(m)]
 
-  def ranked(methods, base):
-    own = {k: s for k, s in screens.items() if base in (None, k.split("-")[2])}
-    worth = {
-      m: max(statistics.fmean(gains(own, r).values()) for r in plan.rows(m))
-      for m in methods
-    }
-    return sorted(methods, key=worth.get, reverse=True)
-
-  pooled = ranked(new, None)[: plan.FINALISTS]
-  controls = {plan.METHODS[m].control for m in pooled}
-  best = ranked(opponents, None)[: plan.OPPONENTS]
-  found = {}
-  for base in plan.BASES:
-    left = [m for m in ranked(new, base) if m not in pooled]
-    found[base] = [
-      *plan.ALWAYS,
-      *best,
-      *sorted(controls - {*plan.ALWAYS, *best}),
-      *pooled,
-      *left[: plan.FINALISTS_OF_BASE],
+  def worth(method):
+    means = [
+      statistics.fmean(gains(screens, row).values())
+      for row in plan.rows(method)
     ]
-  return found
+    return max(means)
+
+  ranked = lambda methods: sorted(methods, key=worth, reverse=True)  # noqa: E731
+  best = ranked(new)[: plan.FINALISTS]
+  known = [*plan.ALWAYS, *ranked(opponents)[: plan.OPPONENTS]]
+  controls = {plan.METHODS[m].control for m in best}
+  return [*known, *sorted(controls - {*known}), *best]

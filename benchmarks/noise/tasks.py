@@ -239,7 +239,7 @@ def table() -> Task:
   return Task("table", init, loss, draw, judge, (8, 32), 2000, rates)
 
 
-_BUILDERS = {"text": text, "digits": digits, "table": table}
+_BUILDERS = {"table": table, "digits": digits, "text": text}
 NAMES = tuple(_BUILDERS)
 
 

@@ -42,17 +42,17 @@ def places(found: dict, base: str | None = None) -> list[Place]:
   ]
 
 
-def rows(found: dict, place: Place) -> list[str]:
-  """The rows that were run there."""
-  return list(found["finals"][place[0]][f"{place[1]}.{_FULL}.0"]["losses"])
+def rows(found: dict) -> list[str]:
+  """The rows of the second stage, in the order of the plan."""
+  run = set(found["finalists"])
+  return [row for m in plan.METHODS if m in run for row in plan.rows(m)]
 
 
-def chosen(found: dict, place: Place, method: str) -> int:
+def chosen(found: dict, setting: str, method: str) -> int:
   """Which rate of the second stage is a method's best."""
-  setting, schedule = place
   cell = found["finals"][setting]
   losses = [
-    cells.final_loss(cell[f"{schedule}.{_FULL}.{k}"], method)
+    cells.final_loss(cell[f"{plan.SCHEDULES[0]}.{_FULL}.{k}"], method)
     for k in range(len(plan.NEIGHBOURS))
   ]
   return int(np.argmin(losses))
@@ -68,11 +68,12 @@ def _losses(cell: dict, row: str) -> np.ndarray:
 def curve(found: dict, place: Place, row: str) -> np.ndarray:
   """Final losses of (lengths, seeds), at the method's best rate."""
   setting, schedule = place
-  k = chosen(found, place, plan.method_of(row))
-  stages = [
-    f"{schedule}.{length}.{k if str(length) == _FULL else 'best'}"
-    for length in plan.LENGTHS
-  ]
+  stages = [f"{schedule}.{length}.{cells.BEST}" for length in plan.LENGTHS]
+  if schedule == plan.SCHEDULES[0]:
+    k = chosen(found, setting, plan.method_of(row))
+    stages[list(map(str, plan.LENGTHS)).index(_FULL)] = (
+      f"{schedule}.{_FULL}.{k}"
+    )
   cell = found["finals"][setting]
   return np.stack([_losses(cell[stage], row) for stage in stages])
 
@@ -80,10 +81,6 @@ def curve(found: dict, place: Place, row: str) -> np.ndarray:
 def _saved(ours: np.ndarray, base: np.ndarray, seeds: np.ndarray) -> float:
   means = [x[:, seeds].mean(1) for x in (ours, base)]
   return intervals.saved(plan.LENGTHS, *means)
-
-
-def _where(found: dict, row: str, base: str | None) -> list[Place]:
-  return [p for p in places(found, base) if row in rows(found, p)]
 
 
 def _pooled(curves, statistic: Callable) -> tuple[float, float, float]:
@@ -95,16 +92,12 @@ def _pooled(curves, statistic: Callable) -> tuple[float, float, float]:
 
 def steps(
   found: dict, row: str, against: str = plan.BASE, base: str | None = None
-) -> Gain | None:
-  """Steps saved in the mean over places; None if it was run in none."""
-  where = _where(found, row, base)
+) -> Gain:
+  """Steps saved in the mean over places."""
   curves = [
     (curve(found, p, row), curve(found, p, against))
-    for p in where
-    if against in rows(found, p)
+    for p in places(found, base)
   ]
-  if not curves:
-    return None
   everyone = np.arange(len(plan.SEEDS))
   each = [intervals.share(_saved(*pair, everyone)) for pair in curves]
   ends = [intervals.share(x) for x in _pooled(curves, _saved)]
@@ -124,22 +117,10 @@ def loss(
   middle = [str(x) for x in plan.LENGTHS].index(_FULL)
   curves = [
     (curve(found, p, row)[middle], curve(found, p, plan.BASE)[middle])
-    for p in _where(found, row, base)
+    for p in places(found, base)
   ]
   relative = lambda a, b, seeds: a[seeds].mean() / b[seeds].mean() - 1  # noqa: E731
   return _pooled(curves, relative)
-
-
-def all_rows(found: dict) -> list[str]:
-  """Every row of the second stage, in the order of the plan."""
-  run = {row for place in places(found) for row in rows(found, place)}
-  listed = [row for method in plan.METHODS for row in plan.rows(method)]
-  return [row for row in listed if row in run]
-
-
-def everywhere(found: dict, row: str) -> bool:
-  """Whether a row was in the second stage before both bases."""
-  return all(_where(found, row, base) for base in plan.BASES)
 
 
 def is_candidate(row: str) -> bool:
@@ -160,20 +141,14 @@ def control(row: str) -> str:
 def passing(found: dict) -> list[str]:
   """The candidates that the rule lets ship."""
   return [
-    row
-    for row in all_rows(found)
-    if is_candidate(row) and everywhere(found, row) and steps(found, row).passes
+    row for row in rows(found) if is_candidate(row) and steps(found, row).passes
   ]
 
 
 def best_opponent(found: dict) -> str:
   """The row that optax has and that saves most."""
   listed = [
-    row
-    for row in all_rows(found)
-    if row not in (plan.BASE, "accelerate")
-    and not is_candidate(row)
-    and everywhere(found, row)
+    row for row in rows(found) if row != plan.BASE and not is_candidate(row)
   ]
   return max(listed, key=lambda row: steps(found, row).mean)
 
@@ -184,11 +159,13 @@ def resting(found: dict) -> tuple[int, int, float]:
   The farthest as a share of the base's loss.
   """
   pairs = [
-    (a, b)
-    for place in places(found)
-    for a, b in zip(
-      curve(found, place, "accelerate").ravel(),
-      curve(found, place, plan.BASE).ravel(),
+    pair
+    for cell in found["finals"].values()
+    if cells.REST in cell
+    for pair in zip(
+      cell[cells.REST]["losses"][plan.LIBRARY],
+      cell[cells.REST]["losses"][plan.BASE],
+      strict=True,
     )
   ]
   apart = [abs(a - b) / b for a, b in pairs]

@@ -216,9 +216,9 @@ def test_screening_by_hand():
   assert gain == pytest.approx(-0.5 * math.log(0.8))
   assert screening.gain(screen, "lookahead") == pytest.approx(-math.log(2))
   found = screening.finalists({"table-8-sgd": screen, "table-8-adamw": screen})
-  assert found["sgd"][: len(plan.ALWAYS)] == list(plan.ALWAYS)
-  assert "correct_1" in found["sgd"]
-  assert len(found["sgd"]) == len(set(found["sgd"]))
+  assert found[: len(plan.ALWAYS)] == list(plan.ALWAYS)
+  assert "correct_1" in found[-plan.FINALISTS :]
+  assert len(found) == len(set(found))
 
 
 def test_what_passes():
