@@ -6,6 +6,7 @@ the latter.
 """
 
 import argparse
+import fnmatch
 import functools
 import json
 import pathlib
@@ -20,6 +21,9 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog="python -m benchmarks.noise")
   commands = ("run", "report", "page")
   parser.add_argument("command", nargs="?", default="run", choices=commands)
+  parser.add_argument(
+    "--tasks", nargs="+", default=["*"], help="or patterns, as text-4-adamw"
+  )
   parser.add_argument("--jobs", type=int, default=2, help="processes")
   parser.add_argument(
     "--results", type=pathlib.Path, default=_RESULTS, help="folder of results"
@@ -27,13 +31,16 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _run(folder: pathlib.Path, jobs: int) -> int:
+def _run(folder: pathlib.Path, patterns: list[str], jobs: int) -> int:
   from benchmarks import runner
   from benchmarks.noise import cells
   from benchmarks.noise import collecting
   from benchmarks.noise import plan
 
-  settings = [cells.label(*setting) for setting in plan.settings()]
+  named = [cells.label(*setting) for setting in plan.settings()]
+  settings = [n for n in named if any(fnmatch.fnmatch(n, p) for p in patterns)]
+  if not settings:
+    raise SystemExit(f"nothing matches {patterns}; there are {named}")
 
   def stage(finalists) -> int:
     todo = {}
@@ -71,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
   folder, file = results / "noise_cells", results / "noise.json"
   failed = 0
   if arguments.command == "run":
-    failed = _run(folder, arguments.jobs)
+    failed = _run(folder, arguments.tasks, arguments.jobs)
   if arguments.command != "page":
     _report(folder, file)
   _page(file, _DOCS if results == _RESULTS else results)

@@ -68,6 +68,8 @@ def verdict(found: dict) -> str:
 
 def _rests(found: dict) -> str:
   same, all_runs, farthest = verdicts.resting(found)
+  if not all_runs:
+    return "The library was not run beside its base yet."
   return (
     f"`accelerate` ended where its base did in {same} of {all_runs} runs, and"
     f" never farther from it than {100 * farthest:.2g} % of the loss."
@@ -201,48 +203,63 @@ how sure a number is on these tasks, not on others.
 """
 
 
-def text(found: dict) -> str:
-  """The page."""
-  made = found["made"]
-  parts = [
-    "# Under noise\n\nWritten by `python -m benchmarks.noise`; do not edit.\n",
-    "**What to do: nothing.** Under minibatch noise forecasts fail, and the"
-    " library rests: it costs its memory and changes nothing. "
-    + _rests(found)
-    + "\n",
-    "Might past gradients, or averages of the parameters, earn something there?"
-    " They were measured on small tasks against tuned bases whose rate decays"
-    " to zero. " + verdict(found) + "\n",
+def _compared(found: dict) -> list[str]:
+  """What the second stage says, if it was run."""
+  if not found["finals"]:
+    return ["The second stage was not run yet.\n"]
+  return [
+    _rests(found) + "\n",
+    verdict(found) + "\n",
     _main_table(found),
     "Steps saved, of the base's where nothing else is said. *Worst* is the"
     " least of all tasks, batch sizes and schedules.\n",
+  ]
+
+
+def _places(found: dict) -> list[str]:
+  if not found["finals"]:
+    return []
+  tables = [
+    f"Steps saved before {_BASES[base]}, {schedule}:\n\n"
+    + _place_table(found, base, schedule)
+    for base in plan.BASES
+    for schedule in plan.SCHEDULES
+    if verdicts.places(found, base)
+  ]
+  return ["## The second stage, place by place\n", *tables]
+
+
+def text(found: dict) -> str:
+  """The page."""
+  made, versions = found["made"], found["made"]["versions"]
+  how = _HOW.format(
+    settings=_setting_table(),
+    warmup=plan.WARMUP,
+    screened=len(plan.SCREENED_SEEDS),
+    rates=len(plan.RATES),
+    seeds=len(plan.SEEDS),
+    finalists=plan.FINALISTS,
+    short=min(plan.LENGTHS),
+    screened_short=plan.SCREENED_SHORT,
+  )
+  parts = [
+    "# Under noise\n\nWritten by `python -m benchmarks.noise`; do not edit.\n",
+    "**What to do: nothing.** Under minibatch noise forecasts fail, and the"
+    " library rests: it costs its memory and changes nothing.\n",
+    "Might past gradients, or averages of the parameters, earn something there?"
+    " They were measured on small tasks against tuned bases whose rate decays"
+    f" to zero, in {len(found['screens'])} settings of"
+    f" {len(plan.settings())}, {len(found['finals'])} of them in the second"
+    " stage too.\n",
+    *_compared(found),
     "## What the rows are\n\n" + _rows_in_words() + "\n",
-    _HOW.format(
-      settings=_setting_table(),
-      warmup=plan.WARMUP,
-      screened=len(plan.SCREENED_SEEDS),
-      rates=len(plan.RATES),
-      seeds=len(plan.SEEDS),
-      finalists=plan.FINALISTS,
-      short=min(plan.LENGTHS),
-      screened_short=plan.SCREENED_SHORT,
-    ),
+    how,
     "## The first stage\n\nSteps saved, in the mean over tasks and batch sizes;"
     " a setting counts for no more than a factor of two. The last column"
-    " counts settings, of "
-    f"{len(found['screens'])}.\n\n" + _screen_table(found),
-    "## The second stage, place by place\n",
-  ]
-  for base in plan.BASES:
-    for schedule in plan.SCHEDULES:
-      parts.append(
-        f"Steps saved before {_BASES[base]}, {schedule}:\n\n"
-        + _place_table(found, base, schedule)
-      )
-  versions = made["versions"]
-  parts.append(
+    f" counts settings, of {len(found['screens'])}.\n\n" + _screen_table(found),
+    *_places(found),
     f"Made {made['date']} on {made['device']}, optax_predict"
     f" {made['optax_predict']}; Python {made['python']}, jax {versions['jax']},"
-    f" optax {versions['optax']}.\n"
-  )
+    f" optax {versions['optax']}.\n",
+  ]
   return "\n".join(parts)

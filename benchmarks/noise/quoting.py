@@ -24,16 +24,22 @@ def values(found: dict) -> dict[str, str]:
     f"noise.screen.{token(row)}": page.percent(page.screened_gain(found, row))
     for row in listed
   }
-  opponent = verdicts.best_opponent(found)
-  texts["noise.opponent"] = opponent
-  texts["noise.passing"] = str(len(verdicts.passing(found)))
   candidates = [row for row in listed if verdicts.is_candidate(row)]
   texts["noise.candidates"] = str(len(candidates))
-  for row in listed:
-    key = f"noise.{token(row)}"
-    texts[key] = "not in it"
-    if row == plan.BASE or row not in verdicts.rows(found):
+  texts |= {f"noise.{token(row)}": "not in it" for row in listed}
+  return texts | (_compared(found) if found["finals"] else {})
+
+
+def _compared(found: dict) -> dict[str, str]:
+  opponent = verdicts.best_opponent(found)
+  texts = {
+    "noise.opponent": opponent,
+    "noise.passing": str(len(verdicts.passing(found))),
+  }
+  for row in verdicts.rows(found):
+    if row == plan.BASE:
       continue
+    key = f"noise.{token(row)}"
     gain = verdicts.steps(found, row)
     texts |= {
       key: page.percent(gain.mean),

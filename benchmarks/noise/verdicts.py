@@ -169,4 +169,4 @@ def resting(found: dict) -> tuple[int, int, float]:
     )
   ]
   apart = [abs(a - b) / b for a, b in pairs]
-  return sum(x < 1e-5 for x in apart), len(apart), max(apart)
+  return sum(x < 1e-5 for x in apart), len(apart), max(apart, default=0.0)
