@@ -145,6 +145,17 @@ def screened_gain(found: dict, row: str, base: str | None = None) -> float:
   return intervals.share(mean)
 
 
+def _left_out(found: dict) -> str:
+  used = screening.gains(found["screens"], plan.BASE)
+  out = [named(s) for s in found["screens"] if s not in used]
+  if not out:
+    return ""
+  return (
+    f" Not in the means: {', '.join(out)}, where the shorter run of the base"
+    " ended no higher than the full one at these few seeds."
+  )
+
+
 def _screen_table(found: dict) -> str:
   lines = []
   for method in plan.screened():

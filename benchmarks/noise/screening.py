@@ -33,17 +33,24 @@ def best_rate(screen: dict, method: str) -> float:
   return screen["rates"][method][best(screen, row)[0]]
 
 
-def gain(screen: dict, row: str) -> float:
-  """Log of the steps saved, by the base's own slope over its length."""
+def gain(screen: dict, row: str) -> float | None:
+  """Log of the steps saved, by the base's own slope over its length.
+
+  None where the base ends no higher after fewer steps: at so few seeds a length
+  has no meaning there.
+  """
   base = best(screen, plan.BASE)[1]
   slope = (base - min(_means(screen["short"]))) / -_SHORTER
-  raw = (best(screen, row)[1] - base) / min(slope, -1e-9)
+  if slope >= 0:
+    return None
+  raw = (best(screen, row)[1] - base) / slope
   return float(np.clip(raw, -_MOST, _MOST))
 
 
 def gains(screens: dict[str, dict], row: str) -> dict[str, float]:
-  """The same for every setting."""
-  return {setting: gain(s, row) for setting, s in screens.items()}
+  """The same for every setting where it has a meaning."""
+  found = {setting: gain(s, row) for setting, s in screens.items()}
+  return {setting: g for setting, g in found.items() if g is not None}
 
 
 def at_edge(screens: dict[str, dict], row: str) -> int:

@@ -215,6 +215,9 @@ def test_screening_by_hand():
   gain = screening.gain(screen, "correct_1")
   assert gain == pytest.approx(-0.5 * math.log(0.8))
   assert screening.gain(screen, "lookahead") == pytest.approx(-math.log(2))
+  flat = screen | {"short": [[0.9, 0.9]]}
+  assert screening.gain(flat, "correct_1") is None
+  assert list(screening.gains({"a": screen, "b": flat}, "base")) == ["a"]
   found = screening.finalists({"table-8-sgd": screen, "table-8-adamw": screen})
   assert found[: len(plan.ALWAYS)] == list(plan.ALWAYS)
   assert "correct_1" in found[-plan.FINALISTS :]
