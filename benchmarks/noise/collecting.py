@@ -29,7 +29,9 @@ def finalists(folder: pathlib.Path) -> list[str]:
 def collect(folder: pathlib.Path) -> dict:
   """Both stages of every setting.
 
-  ``finals`` is setting -> schedule.length.rate -> rates and losses of seeds.
+  ``finals`` is setting -> schedule.length.rate -> rates and losses of seeds, of
+  the settings whose second stage is whole. ``rests`` is setting -> the library
+  and its base.
 
   Raises:
     SystemExit: if there is nothing to collect.
@@ -39,11 +41,13 @@ def collect(folder: pathlib.Path) -> dict:
     raise SystemExit(f"no cells in {folder}: make some with `run`.")
   finals = {}
   for bench in _benches(folder):
-    done = [s for s in bench.stages() if not bench.missing([s])]
-    if len(done) == len(bench.stages()):
-      finals[bench.setting] = {s: bench.load(s) for s in done}
+    stages = [s for s in bench.stages() if s != cells.REST]
+    if not bench.missing(stages):
+      finals[bench.setting] = {s: bench.load(s) for s in stages}
+  rests = {b.setting: b.load(cells.REST) for b in _benches(folder)}
   return {
     "screens": screens,
+    "rests": {setting: cell for setting, cell in rests.items() if cell},
     "finalists": finalists(folder) if finals else [],
     "finals": finals,
   }

@@ -68,12 +68,14 @@ def verdict(found: dict) -> str:
 
 
 def _rests(found: dict) -> str:
-  same, all_runs, farthest = verdicts.resting(found)
-  if not all_runs:
+  rest = verdicts.resting(found)
+  if rest is None:
     return "The library was not run beside its base yet."
   return (
-    f"`accelerate` ended where its base did in {same} of {all_runs} runs, and"
-    f" never farther from it than {100 * farthest:.2g} % of the loss."
+    f"`accelerate` ended where its base did in {rest.same} of {rest.runs} runs"
+    f" at the larger batches ({', '.join(map(named, found['rests']))}), at most"
+    f" {100 * rest.farthest:.1g} % of the loss above or below it in the others,"
+    f" and {with_interval(rest.mean)} in the mean."
   )
 
 
@@ -90,7 +92,9 @@ def _line(found: dict, row: str, opponent: str) -> list[str]:
   if row != opponent:
     best = _of(verdicts.steps(found, row, against=opponent))
   if verdicts.is_candidate(row):
-    control = _against(found, row)
+    # An average beside the base has no like there.
+    mine = plan.method_of(row) == plan.BASE
+    control = "" if mine else _against(found, row)
     judged = "yes" if whole.passes else "no"
   return [
     named(row),
@@ -116,12 +120,13 @@ def _main_table(found: dict) -> str:
     f"of the steps of {named(opponent)}",
     "passes",
   ]
-  same, every, farthest = verdicts.resting(found)
-  rests = f"the base's loss in {same} of {every} runs"
-  apart = f"{100 * farthest:.2g} % at most"
-  library = [named(plan.LIBRARY), *[rests] * 3, "", apart, "", "", ""]
+  rest, library = verdicts.resting(found), []
+  if rest:
+    same = f"the base's loss in {rest.same} of {rest.runs} runs"
+    loss = with_interval(rest.mean)
+    library = [[named(plan.LIBRARY), "", "", same, "", loss, "", "", ""]]
   lines = [_line(found, row, opponent) for row in listed]
-  return report.table(head, [library, *lines])
+  return report.table(head, [*library, *lines])
 
 
 def _place_table(found: dict, base: str, schedule: str) -> str:
@@ -230,7 +235,6 @@ def _compared(found: dict) -> list[str]:
   if not found["finals"]:
     return ["The second stage was not run yet.\n"]
   return [
-    _rests(found) + "\n",
     verdict(found) + "\n",
     _main_table(found),
     "Steps saved, of the base's where nothing else is said. *Worst* is the"
@@ -252,6 +256,13 @@ def _places(found: dict) -> list[str]:
   return ["## The second stage, place by place\n", *tables]
 
 
+def _not_yet(found: dict) -> str:
+  left = [named(s) for s in found["screens"] if s not in found["finals"]]
+  if not left:
+    return ""
+  return f" Not run to the end there: {', '.join(left)}."
+
+
 def text(found: dict) -> str:
   """The page."""
   made, versions = found["made"], found["made"]["versions"]
@@ -268,12 +279,14 @@ def text(found: dict) -> str:
   parts = [
     "# Under noise\n\nWritten by `python -m benchmarks.noise`; do not edit.\n",
     "**What to do: nothing.** Under minibatch noise forecasts fail, and the"
-    " library rests: it costs its memory and changes nothing.\n",
+    " library rests: it costs its memory and next to no loss either way. "
+    + _rests(found)
+    + "\n",
     "Might past gradients, or averages of the parameters, earn something there?"
     " They were measured on small tasks against tuned bases whose rate decays"
     f" to zero, in {len(found['screens'])} settings of"
     f" {len(plan.settings())}, {len(found['finals'])} of them in the second"
-    " stage too.\n",
+    f" stage too.{_not_yet(found)}\n",
     *_compared(found),
     "## What the rows are\n\n" + _rows_in_words() + "\n",
     how,

@@ -13,6 +13,8 @@ from benchmarks.noise import plan
 # than none, and nowhere more than that share lost.
 LEAST, HARM = 0.05, 0.02
 _FULL = "1.0"
+# Losses are kept with six digits.
+_SAME = 1e-5
 # A task at a batch size before a base under a schedule.
 Place = tuple[str, str]
 
@@ -153,20 +155,34 @@ def best_opponent(found: dict) -> str:
   return max(listed, key=lambda row: steps(found, row).mean)
 
 
-def resting(found: dict) -> tuple[int, int, float]:
-  """Runs of the library that ended where the base did, all, and the farthest.
+class Rest(NamedTuple):
+  """The library beside its base, relative to the base's losses.
 
-  The farthest as a share of the base's loss.
+  Attributes:
+    same: runs that ended where the base did.
+    runs: all of them.
+    farthest: how far one ended from it, above or below.
+    mean: the mean of all, with its interval.
   """
-  pairs = [
-    pair
-    for cell in found["finals"].values()
-    if cells.REST in cell
-    for pair in zip(
-      cell[cells.REST]["losses"][plan.LIBRARY],
-      cell[cells.REST]["losses"][plan.BASE],
-      strict=True,
-    )
-  ]
-  apart = [abs(a - b) / b for a, b in pairs]
-  return sum(x < 1e-5 for x in apart), len(apart), max(apart, default=0.0)
+
+  same: int
+  runs: int
+  farthest: float
+  mean: tuple[float, float, float]
+
+
+def resting(found: dict) -> Rest | None:
+  """Whether the library rests; None if it was not run."""
+  cells_ = found["rests"].values()
+  if not cells_:
+    return None
+  ours, base = (
+    np.array([cell["losses"][row] for cell in cells_])
+    for row in (plan.LIBRARY, plan.BASE)
+  )
+  apart = ours / base - 1
+  mean = intervals.jackknife(
+    lambda seeds: float(apart[:, seeds].mean()), len(plan.SEEDS)
+  )
+  same = int((np.abs(apart) < _SAME).sum())
+  return Rest(same, apart.size, float(np.abs(apart).max()), mean)
