@@ -34,6 +34,7 @@ def _compared(found: dict) -> dict[str, str]:
   opponent = verdicts.best_opponent(found)
   texts = {
     "noise.opponent": opponent,
+    "noise.opponent.saved": page.percent(verdicts.steps(found, opponent).mean),
     "noise.passing": str(len(verdicts.passing(found))),
   }
   for row in verdicts.rows(found):
