@@ -28,8 +28,7 @@ def _of(gain: verdicts.Gain) -> str:
   return with_interval(gain[:3])
 
 
-def named(row: str) -> str:
-  """A row as code."""
+def named(row: str) -> str:  # noqa: D103
   return f"`{row}`"
 
 

@@ -29,14 +29,12 @@ LENGTHS = (0.7, 1.0)
 SCREENED_SHORT = 0.8
 SCREENED_SEEDS = (100, 101, 102)
 SEEDS = tuple(range(10))
-# How many of the best candidates, and of the best opponents, are in the second
-# stage.
+# How many of the best of each kind are in the second stage.
 FINALISTS, OPPONENTS = 3, 1
 BASE = "base"
 # In the second stage whatever the first one says.
 ALWAYS = (BASE, "nesterov")
 LIBRARY = "accelerate"
-# The first stage is under one schedule, the second under both.
 SCREENED_SCHEDULE = "cosine"
 
 
