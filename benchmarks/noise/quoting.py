@@ -13,11 +13,11 @@ def token(row: str) -> str:
 def values(found: dict) -> dict[str, str]:
   """Key -> text.
 
-  ``noise.screen.<row>``: steps saved in the first stage;
-  ``noise.<row>``: in the second, or that it was not in it; ``.low``, ``.high``,
-  ``.worst``;
-  ``noise.<row>.against``: of the best opponent's steps; ``noise.passing``: how
-  many candidates pass; ``noise.candidates``: of how many rows.
+  ``noise.screen.<row>``: steps saved in the first stage; ``noise.<row>``: in
+  the second, or that it was not in it, with ``.low``, ``.high`` and ``.worst``;
+  ``noise.<row>.against``: of the best opponent's steps; ``noise.opponent``: its
+  name, and what it ``.saved``; ``noise.passing``: how many candidates pass the
+  rule; ``noise.candidates``: of how many rows.
   """
   listed = [row for m in plan.screened() for row in plan.rows(m)]
   texts = {
