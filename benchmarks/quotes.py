@@ -17,6 +17,7 @@ from benchmarks import analysis
 from benchmarks import opponents
 from benchmarks import report
 from benchmarks import targets
+from benchmarks.noise import quoting as noise_quoting
 from benchmarks.rates import quoting
 
 _SPAN = re.compile(r"(<!--result:([\w.]+)-->)(.*?)(<!--/result-->)", re.S)
@@ -30,6 +31,9 @@ def published(folder: pathlib.Path) -> dict[str, str]:
   rates = folder / "rates.json"
   if rates.exists():
     found |= quoting.values(json.loads(rates.read_text()))
+  noise = folder / "noise.json"
+  if noise.exists():
+    found |= noise_quoting.values(json.loads(noise.read_text()))
   return found
 
 

@@ -1,0 +1,1 @@
+"""Under noise: does any use of past gradients beat a tuned optimizer?"""
