@@ -25,10 +25,14 @@ def size(params):
   return jnp.max(jnp.abs(params["x"]))
 
 
-def test_gradient_descent_halves_its_way():
-  run = comparison.run_optax(
-    "sgd", optax.sgd(0.5), value_and_grad, START, 5, metric=size
+def run_sgd(rate):
+  return comparison.run_optax(
+    "sgd", optax.sgd(rate), value_and_grad, START, 5, metric=size
   )
+
+
+def test_gradient_descent_halves_its_way():
+  run = run_sgd(0.5)
   np.testing.assert_allclose(run.losses, 40 / 4.0 ** np.arange(5))
   np.testing.assert_allclose(run.metric, 8 / 2.0 ** np.arange(5))
   np.testing.assert_allclose(run.params["x"], [4 / 16, -8 / 16])
@@ -70,8 +74,16 @@ def test_inputs_are_given_one_by_one():
 
 def test_tuning_finds_the_rate_that_is_exact():
   best, runs = comparison.tune(
-    "sgd", optax.sgd, (0.1, 1.0, 2.5), value_and_grad, START, 9, target=1e-6
+    "sgd",
+    optax.sgd,
+    (1.0, 2.5),
+    value_and_grad,
+    START,
+    9,
+    target=1e-6,
+    known={0.1: run_sgd(0.1)},
   )
+  assert list(runs) == [0.1, 1.0, 2.5]
   assert best is runs[1.0] and best.name == "sgd, 1"
   assert comparison.gradients_to(best, 1e-6) == 2
 
@@ -132,6 +144,18 @@ def test_many_starts_are_the_single_ones():
   np.testing.assert_allclose(
     jax.vmap(loss_fn)(together.params), comparison.final_loss(together)
   )
+
+
+def test_one_run_follows_another():
+  first = run_sgd(0.5)
+  second = comparison.run_scipy_lbfgs(
+    value_and_grad, first.params, 3, metric=size
+  )
+  both = comparison.follow("both", first, second)
+  assert both.losses[4] == both.losses[5] == comparison.final_loss(first)
+  assert np.all(np.diff(both.seconds) > 0)
+  assert len(both.losses) == len(both.seconds) == len(both.metric)
+  assert loss_fn(both.params) == comparison.final_loss(both)
 
 
 def test_table_and_record(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from optax_predict.demo.comparison.optimizers import many
 from optax_predict.demo.comparison.optimizers import run_optax
 from optax_predict.demo.comparison.optimizers import tune
 from optax_predict.demo.comparison.recording import final_loss
+from optax_predict.demo.comparison.recording import follow
 from optax_predict.demo.comparison.recording import gradients_to
 from optax_predict.demo.comparison.recording import Run
 from optax_predict.demo.comparison.recording import seconds_to
@@ -24,6 +25,7 @@ from optax_predict.demo.comparison.report import table
 __all__ = [
   "Run",
   "final_loss",
+  "follow",
   "gradients_to",
   "many",
   "plot_runs",

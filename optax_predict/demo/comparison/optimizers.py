@@ -1,6 +1,7 @@
 """Runs of optax optimizers, and the tuning of their rate."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import time
 from typing import Any
@@ -58,14 +59,15 @@ def tune(
   *,
   target: Any = -np.inf,
   metric: Callable[[Any], Any] | None = None,
+  known: Mapping[float, Run] | None = None,
 ) -> tuple[Run, dict[float, Run]]:
   """Runs ``make_tx(rate)`` for every rate, compiled once.
 
   Returns the run with the fewest true gradients to the target, or where none
-  gets there the lowest loss, and all runs by rate.
+  gets there the lowest loss, and all runs by rate, with those known before.
   """
   train = _compile(make_tx, value_and_grad, metric)
-  runs = {
+  runs = dict(known or {}) | {
     rate: train(f"{name}, {rate:.2g}", rate, params, num_gradients)
     for rate in rates
   }

@@ -101,6 +101,21 @@ def stack(runs: Sequence[Run]) -> Run:
   )
 
 
+def follow(name: str, first: Run, second: Run) -> Run:
+  """The second run after the first, as one, such as L-BFGS after Adam."""
+  metric = None
+  if first.metric is not None and second.metric is not None:
+    metric = np.concatenate([first.metric, second.metric])
+  return Run(
+    name,
+    np.concatenate([first.losses, second.losses]),
+    np.concatenate([first.seconds, first.seconds[-1] + second.seconds]),
+    first.compile_seconds + second.compile_seconds,
+    min(first, second, key=lambda run: float(final_loss(run))).params,
+    metric,
+  )
+
+
 def gradients_to(run: Run, target: Any) -> float:
   """True gradients to the target, infinity if not reached; median of starts."""
   return float(np.median(_needed(run, target)))
