@@ -60,6 +60,19 @@ def test_what_diverges_ends_and_keeps_its_best():
   np.testing.assert_allclose(run.params["x"], START["x"])
 
 
+@pytest.mark.parametrize("tx", [optax.adam(0.1), optax.sgd(0.1)])
+def test_a_start_of_weak_type_is_compiled_once(tx):
+  traced = []
+
+  def traces(params):
+    traced.append(params)
+    return jax.value_and_grad(lambda x: jnp.sum(x**2))(params)
+
+  comparison.run_optax("", tx, traces, jnp.full((2,), 1.0), 5)
+  comparison.run_scipy_lbfgs(traces, jnp.full((2,), 1.0), 5)
+  assert len(traced) == 2
+
+
 def test_inputs_are_given_one_by_one():
   run = comparison.run_optax(
     "",

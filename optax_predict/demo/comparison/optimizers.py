@@ -14,6 +14,10 @@ from optax_predict.demo.comparison.recording import final_loss
 from optax_predict.demo.comparison.recording import gradients_to
 from optax_predict.demo.comparison.recording import Notes
 from optax_predict.demo.comparison.recording import Run
+from optax_predict.demo.comparison.recording import strong
+
+# Types in an optimizer's state may take a few calls to settle.
+_WARM_UP = 3
 
 
 def many(tx: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -96,10 +100,11 @@ def _compile(make_tx, value_and_grad, metric):
       return [] if inputs is None else [jax.tree.map(lambda x: x[i], inputs)]
 
     before = time.perf_counter()
+    params = strong(params)
     opt_state = init(rate, params)
-    # Twice: the types of what comes back may differ from those at the start.
-    warm = step(rate, params, opt_state, more(0))
-    jax.block_until_ready(step(rate, *warm[:2], more(0)))
+    warm = params, opt_state
+    for _ in range(_WARM_UP):
+      warm = jax.block_until_ready(step(rate, *warm[:2], more(0)))
     compile_seconds = time.perf_counter() - before
     notes = Notes(metric)
     for i in range(num_gradients):

@@ -6,6 +6,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from optax_predict.demo.runs import best_so_far
@@ -80,6 +81,11 @@ class Notes:
       self.best[1],
       np.asarray(self.metrics) if self.metrics else None,
     )
+
+
+def strong(params: Any) -> Any:
+  """Without weak types, which updates would lose and programs compile anew."""
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), params)
 
 
 def stack(runs: Sequence[Run]) -> Run:
