@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import time
 from typing import Any
 
@@ -49,7 +50,7 @@ def run_optax(
     inputs: a tree with a leading axis of gradients, such as random keys; each
       call of ``value_and_grad`` gets its slice as the second argument.
   """
-  train = _compile(lambda _: tx, value_and_grad, metric)
+  train = _compile_one(tx, value_and_grad, metric)
   return train(name, 0.0, params, num_gradients, inputs)
 
 
@@ -80,6 +81,12 @@ def tune(
     return gradients_to(run, target), np.median(final_loss(run))
 
   return min(runs.values(), key=cost), runs
+
+
+@functools.lru_cache(maxsize=8)
+def _compile_one(tx, value_and_grad, metric):
+  """The same optimizer again, for fewer gradients say, is not compiled anew."""
+  return _compile(lambda _: tx, value_and_grad, metric)
 
 
 def _compile(make_tx, value_and_grad, metric):
