@@ -1,6 +1,6 @@
 """Executes the gallery's notebooks and collects what they measured.
 
-At full size a notebook keeps its outputs, its first figure becomes the thumbnail
+At full size a notebook keeps its outputs, one of its figures becomes the thumbnail
 of the page, and its numbers go into `gallery.json`, beside those of the
 notebooks that did not run this time.
 """
@@ -28,6 +28,8 @@ NOTEBOOKS = _ROOT / "notebooks"
 _DOCS = _ROOT / "docs"
 _LIMIT_SECONDS = 3600
 _THUMBNAIL = (420, 240)
+# The figure that says most, where it is not the first.
+_FIGURES = {"gallery_inverse": -1}
 # Where a home, a temporary folder or an environment may be.
 _MACHINE = re.compile(r"(/home|/root|/tmp|/work|/Users|site-packages)\b")
 
@@ -52,7 +54,8 @@ def run(folder: pathlib.Path, chosen: list[str], is_full: bool) -> None:
     if is_full:
       check(notebook)
       nbformat.write(notebook, NOTEBOOKS / f"{name}.ipynb")
-      thumbnail(notebook, _DOCS / "gallery" / f"{name}.png")
+      png = figures(notebook)[_FIGURES.get(name, 0)]
+      thumbnail(png, _DOCS / "gallery" / f"{name}.png")
     print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
   if is_full:
     write_page(folder)
@@ -130,11 +133,11 @@ def figures(notebook: Any) -> list[bytes]:
   return [base64.b64decode(png) for png in found if png]
 
 
-def thumbnail(notebook: Any, file: pathlib.Path) -> None:
-  """The first figure, small."""
+def thumbnail(png: bytes, file: pathlib.Path) -> None:
+  """A figure, small."""
   from PIL import Image
 
-  image = Image.open(io.BytesIO(figures(notebook)[0])).convert("RGB")
+  image = Image.open(io.BytesIO(png)).convert("RGB")
   image.thumbnail(_THUMBNAIL)
   file.parent.mkdir(exist_ok=True)
   image.save(file, optimize=True)

@@ -121,7 +121,7 @@ def test_a_notebook_is_executed_and_collected(gallery, monkeypatch, tmp_path):
   gallery.check(notebook)
   (png,) = gallery.figures(notebook)
   assert png.startswith(b"\x89PNG")
-  gallery.thumbnail(notebook, tmp_path / "docs" / "tiny.png")
+  gallery.thumbnail(png, tmp_path / "docs" / "tiny.png")
   assert (tmp_path / "docs" / "tiny.png").stat().st_size > 500
   assert "execution" not in json.dumps([c.metadata for c in notebook.cells])
 
