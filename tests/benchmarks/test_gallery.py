@@ -143,6 +143,20 @@ def test_outputs_that_name_this_machine_are_refused(gallery):
       gallery.check(notebook(fine, output))
 
 
+def test_alarms_of_a_busy_machine_are_dropped(gallery):
+  from nbformat import v4
+
+  alarm = "E1128 02:35:51 1 slow_operation_alarm.cc:73] Very slow compile?"
+  outputs = [
+    v4.new_output("stream", name="stderr", text=alarm),
+    v4.new_output("stream", name="stdout", text="kept"),
+  ]
+  notebook = v4.new_notebook(cells=[v4.new_code_cell("", outputs=outputs)])
+  gallery.drop_alarms(notebook)
+  gallery.check(notebook)
+  assert [output.text for output in gallery.outputs(notebook)] == ["kept"]
+
+
 def test_records_of_other_notebooks_stay(gallery, tmp_path):
   file = tmp_path / "gallery.json"
   gallery.merge(file, "gallery_b", {"b_1": {"x": 1}, "b_2": {"x": 2}})
