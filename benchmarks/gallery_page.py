@@ -80,8 +80,9 @@ def _table(found):
   ]
   for record in found.values():
     first = record["runs"]["tutorial"]
+    small = "" if record.get("full", True) else " (small size)"
     cells = [
-      record["problem"],
+      record["problem"] + small,
       _duration(first["total_seconds"] / first["total_gradients"]),
       f"{first['name']}: {first['gradients']:.0f}",
       f"**{_number(ratio(record, 'tutorial'))}**",
