@@ -202,8 +202,8 @@ starts.
 {_table(found)}
 
 Times are of one process on {", ".join(devices)}, with other work beside it. Those of
-the spins hold what the circuits of parameter shift take in the simulator, all starts one
-after the other.
+the spins hold what the circuits of parameter shift take in the simulator, all starts
+one after the other.
 
 ## What was wanted
 
