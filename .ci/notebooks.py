@@ -2,10 +2,13 @@
 
   python .ci/notebooks.py [NAME ...]
 
-With --strip, outputs and counts are removed from the files instead.
+With --strip, outputs and counts are removed from the files instead. Those of the
+gallery stay: they are made by `python -m benchmarks gallery`, and here those
+notebooks run at their small size, for errors only.
 """
 
 from concurrent import futures
+import os
 import pathlib
 import sys
 import time
@@ -19,6 +22,8 @@ LIMIT_SECONDS = 600
 
 def strip(path: pathlib.Path) -> None:
   """Leaves source only, so that a diff shows what a person changed."""
+  if path.stem.startswith("gallery_"):
+    return
   notebook = nbformat.read(path, as_version=4)
   for cell in notebook.cells:
     cell.metadata = {}
@@ -50,6 +55,8 @@ def main(arguments: list[str]) -> None:
   if unknown or not paths:
     raise SystemExit(f"no notebooks {sorted(unknown)} in {FOLDER.name}/")
   chosen = [path for path in paths if not names or path.stem in names]
+  os.environ["GALLERY_SIZE"] = "small"
+  os.environ.pop("GALLERY_OUT", None)
   # Kernels are processes of their own: two cores, two notebooks.
   with futures.ThreadPoolExecutor(2) as pool:
     list(pool.map(act, chosen))

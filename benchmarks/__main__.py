@@ -1,8 +1,9 @@
-"""python -m benchmarks list | run | report | plot | quote.
+"""python -m benchmarks list | run | report | plot | quote | gallery.
 
 `run` runs what is missing and reports. `report` makes the summary, the figures
 and RESULTS.md from the cells; `plot` makes the latter two from the summary,
-which is what the repository keeps. `quote` fills numbers into other files.
+which is what the repository keeps. `quote` fills numbers into other files. `gallery`
+executes the notebooks of the gallery, those that match `--tasks`.
 """
 
 import argparse
@@ -16,7 +17,7 @@ _RESULTS = pathlib.Path(__file__).parent / "results"
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog="python -m benchmarks")
-  commands = ("list", "run", "report", "plot", "quote")
+  commands = ("list", "run", "report", "plot", "quote", "gallery")
   parser.add_argument("command", choices=commands)
   parser.add_argument(
     "files", nargs="*", type=pathlib.Path, help="for quote: files to fill"
@@ -126,6 +127,14 @@ def _quote(folder: pathlib.Path, files: list[pathlib.Path]) -> int:
   return 0
 
 
+def _gallery(folder: pathlib.Path, arguments) -> int:
+  from benchmarks import gallery
+
+  chosen = _matching(gallery.names(), arguments.tasks)
+  gallery.run(folder, chosen, is_full=not arguments.quick)
+  return 0
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs one command; returns the exit status."""
   arguments = _parser().parse_args(argv)
@@ -139,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     return _run(arguments, folder)
   if arguments.command == "quote":
     return _quote(folder, arguments.files)
+  if arguments.command == "gallery":
+    return _gallery(folder, arguments)
   return (_report if arguments.command == "report" else _plot)(folder)
 
 
