@@ -25,7 +25,6 @@ from optax_predict.forms import flat_view
 from optax_predict.forms import predictor_states
 from optax_predict.forms import schedules
 
-
 # Fields of the predictor's state that a window changes.
 _MOVING = ("step_count", "window", "retreat")
 
