@@ -52,6 +52,13 @@ def pytest_unconfigure(config):
     folder.cleanup()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled():
+  """A worker that keeps every program it has run needs five gigabytes in the end."""
+  yield
+  jax.clear_caches()
+
+
 def _is_known(flag):
   """XLA ends a process that has a flag which it does not know."""
   command = [sys.executable, "-c", "import jax; jax.devices()"]
