@@ -26,7 +26,7 @@ def merge(params: Any) -> Any:
   size = sum(jnp.size(x) for x in leaves)
   if len(leaves) <= _FEW or size > _MOST_NUMBERS:
     return params
-  if len({jnp.dtype(x.dtype) for x in leaves}) > 1 or any(
+  if len({jnp.result_type(x) for x in leaves}) > 1 or any(
     map(_is_split, leaves)
   ):
     return params
