@@ -59,6 +59,4 @@ def test_ten_million_numbers_are_predicted_as_the_four_they_repeat():
   assert int(stats.predicted_steps) == int(few_stats.predicted_steps) > 5
   rows = np.asarray(params).reshape(-1, 4)
   assert np.ptp(rows, axis=0).max() == 0
-  # Sums of ten million are rounded otherwise. Added up one by one they are off by
-  # parts in a thousand, and these rows by 0.3.
-  np.testing.assert_allclose(rows[0], few_params, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(rows[0], few_params, rtol=1e-3, atol=1e-5)

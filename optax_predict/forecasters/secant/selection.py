@@ -108,12 +108,12 @@ def reduce(rows: jax.Array, addition: Addition) -> Reduction:
     rows: coordinates of the vectors to keep, each times its weight, ``[k, r + 2]``.
     addition: what ``add`` returned.
   """
-  source = jnp.arange(len(addition.products))
-  matrix = jnp.eye(len(source), dtype=rows.dtype)
-  products, inverse = _invert(addition.products, addition.least)
+  products = addition.products
+  source = jnp.arange(len(products))
+  matrix = jnp.eye(len(products), dtype=products.dtype)
   for _ in range(2):
-    without, products, inverse, kept = _without_one(
-      rows @ matrix, products, inverse
+    without, products, kept = _without_one(
+      rows @ matrix, products, addition.least
     )
     matrix, source = matrix @ without, source[kept]
   return Reduction(matrix, products, source)
@@ -142,37 +142,28 @@ def reduced(
   )
 
 
-def _invert(products, least):
-  """The nearest inner products that can be, and their inverse; 0 and 1 for no vector.
-
-  Where vectors are nearly equal, the rounding of their inner products makes some
-  eigenvalues negative. An inverse by elimination would be worthless then.
-  """
-  is_there = jnp.diagonal(products) > 0
-  free = jnp.diag((~is_there).astype(products.dtype))
-  values, vectors = jnp.linalg.eigh(products + free)
-  values = jnp.maximum(values, 0)[None]
-  inverse = (vectors / (values + least)) @ vectors.T
-  products = (vectors * values) @ vectors.T
-  return jnp.where(is_there[:, None] & is_there[None], products, 0), inverse
-
-
-def _without_one(rows, products, inverse):
+def _without_one(rows, products, least):
   """Leaves out the vector that costs least; the last one takes its place.
 
   Returns:
-    ``(matrix, products, inverse, kept)``: from the old coordinates to the new, the
-    inner products of the vectors that stay, their inverse, and their old indices.
+    ``(matrix, products, kept)``: from the old coordinates to the new, the inner
+    products of the vectors that stay, and their old indices.
   """
   size = len(products)
   index = jnp.arange(size)
   is_there = jnp.diagonal(products) > 0
+  free = jnp.diag((~is_there).astype(products.dtype))
+  values, vectors = jnp.linalg.eigh(products + free)
+  # Where vectors are nearly equal, the rounding of their inner products makes some
+  # eigenvalues negative. An inverse by elimination would be worthless then.
+  values = jnp.maximum(values, 0)[None]
+  inverse = (vectors / (values + least)) @ vectors.T
+  products = (vectors * values) @ vectors.T
+  products = jnp.where(is_there[:, None] & is_there[None], products, 0)
   loss = jnp.sum(rows**2, axis=0) / jnp.diagonal(inverse)
   out = jnp.argmin(jnp.where(is_there, loss, -1))
   nearest = -inverse[out] / inverse[out, out]
-  # Of the vectors that stay: a block of a matrix has this inverse.
-  inverse = inverse + jnp.outer(nearest, inverse[out])
   nearest = jnp.where(is_there & (index != out), nearest, 0)
   matrix = jnp.eye(size, dtype=products.dtype).at[out].set(nearest)
   kept = index.at[out].set(size - 1)[:-1]
-  return matrix[:, kept], products[kept][:, kept], inverse[kept][:, kept], kept
+  return matrix[:, kept], products[kept][:, kept], kept
