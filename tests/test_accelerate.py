@@ -470,6 +470,17 @@ def test_many_small_arrays_are_one_vector_and_the_same_run():
   np.testing.assert_allclose(found, wanted["all"], rtol=1e-3, atol=1e-4)
 
 
+def test_many_parameters_may_be_plain_numbers():
+  params = {name: 1.0 + i for i, name in enumerate("abcdef")}
+  tx = optax_predict.accelerate(optax.sgd(RATE))
+  state = tx.init(params)
+  assert state.predictor.anchor.params.shape == (6,)
+  updates, state = tx.update(params, state, params)
+  np.testing.assert_allclose(
+    list(updates.values()), -RATE * np.arange(1.0, 7.0), rtol=1e-6
+  )
+
+
 @pytest.mark.parametrize(
   "params",
   [

@@ -153,11 +153,13 @@ def screened_gain(found: dict, row: str, base: str | None = None) -> float:
 def _left_out(found: dict) -> str:
   used = screening.gains(found["screens"], plan.BASE)
   out = [named(s) for s in found["screens"] if s not in used]
-  if not out:
-    return ""
   return (
-    f" Not in the means: {', '.join(out)}, where the shorter run of the base"
-    " ended no higher than the full one at these few seeds."
+    ""
+    if not out
+    else (
+      f" Not in the means: {', '.join(out)}, where the shorter run of the base"
+      " ended no higher than the full one at these few seeds."
+    )
   )
 
 
@@ -291,7 +293,8 @@ def text(found: dict) -> str:
     how,
     "## The first stage\n\nSteps saved, in the mean over tasks and batch sizes;"
     " a setting counts for no more than a factor of two. The last column"
-    f" counts settings, of {len(found['screens'])}.\n\n" + _screen_table(found),
+    f" counts settings, of {len(found['screens'])}.{_left_out(found)}\n\n"
+    + _screen_table(found),
     *_places(found),
     f"Made {made['date']} on {made['device']}, optax_predict"
     f" {made['optax_predict']}; Python {made['python']}, jax {versions['jax']},"

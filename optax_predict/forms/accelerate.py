@@ -60,7 +60,8 @@ def accelerate(
   in ``inject_hyperparams`` and ``contrib.reduce_on_plateau``. Adam's correction of
   its bias counts every step, since every step moves its moments.
 
-  Under minibatch noise nothing is predicted, and the updates are the base's.
+  Under minibatch noise it rests: next to nothing is predicted, and the updates are the
+  base's.
 
   Parameters in more than four arrays of one dtype, a million numbers at most, are one
   vector in the predictor's state, which compiles far faster. The base sees them as
@@ -226,6 +227,7 @@ def _update(parts, base, gradients, state, params, extra_args):
       seen_updates,
     )
     if state.retreat is not None:
+      # Where no step was taken there is no way back, and nobody reads it.
       start_state = base_state
     end_state = schedules.hold_schedules(end_state, stepped)
     moving = {name: getattr(state, name) for name in _MOVING}

@@ -5,7 +5,6 @@ import pathlib
 import re
 
 import numpy as np
-import pytest
 
 from benchmarks import scaling_page
 from benchmarks.clients import counting
@@ -72,9 +71,6 @@ def test_page_has_every_table():
   assert set(marks) == set(tables.all_of(content))
 
 
-@pytest.mark.skipif(
-  not RESULTS.exists(), reason="make it with python -m benchmarks.clients"
-)
 def test_page_is_what_its_command_writes():
   text, content = PAGE.read_text(), json.loads(RESULTS.read_text())
   assert not content["is_small"]

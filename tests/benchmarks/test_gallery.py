@@ -96,8 +96,9 @@ plt.show()
 
 @pytest.fixture(name="gallery")
 def _gallery():
-  pytest.importorskip("nbclient")
-  pytest.importorskip("ipykernel")
+  reason = "it executes a notebook: pip install '.[gallery,notebooks]'"
+  pytest.importorskip("nbclient", reason=reason)
+  pytest.importorskip("ipykernel", reason=reason)
   from benchmarks import gallery
 
   return gallery

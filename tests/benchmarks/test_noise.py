@@ -234,8 +234,6 @@ def test_what_passes():
 
 @pytest.fixture(name="found", scope="module")
 def _found():
-  if not _NOISE.exists():
-    pytest.skip("no results yet")
   return json.loads(_NOISE.read_text())
 
 

@@ -424,7 +424,6 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
   capsys.readouterr()
 
 
-@pytest.mark.skipif(not _RATES.exists(), reason="not measured yet")
 def test_the_published_page_is_that_of_the_json():
   found = json.loads(_RATES.read_text())
   assert (_ROOT / "docs" / "rates.md").read_text() == page.text(found)
