@@ -153,14 +153,8 @@ def screened_gain(found: dict, row: str, base: str | None = None) -> float:
 def _left_out(found: dict) -> str:
   used = screening.gains(found["screens"], plan.BASE)
   out = [named(s) for s in found["screens"] if s not in used]
-  return (
-    ""
-    if not out
-    else (
-      f" Not in the means: {', '.join(out)}, where the shorter run of the base"
-      " ended no higher than the full one at these few seeds."
-    )
-  )
+  why = "where the base's shorter run ended no higher than the full one"
+  return f" Not in the means: {', '.join(out)}, {why}." if out else ""
 
 
 def _screen_table(found: dict) -> str:
