@@ -3,27 +3,19 @@
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from optax_predict import forecasters
 from optax_predict import horizons
 from optax_predict.core import checks
 from optax_predict.core import interfaces
-from optax_predict.core import trees
 from optax_predict.engine import correction
+from optax_predict.engine import initial
 from optax_predict.engine import predicting
 from optax_predict.engine import recording
 from optax_predict.engine.parts import Parts
-from optax_predict.engine.state import Anchor
-from optax_predict.engine.state import ForecastStatistics
 from optax_predict.engine.state import get_stats
 from optax_predict.engine.state import GradientPredictor
-from optax_predict.engine.state import PredictState
 from optax_predict.engine.state import reset
-from optax_predict.engine.state import Retreat
 from optax_predict.engine.state import should_compute_full
-from optax_predict.engine.state import Window
 
 
 def gradient_predictor(
@@ -80,7 +72,7 @@ def gradient_predictor(
   """
   parts = build_parts(forecaster, horizon, correction_weight, accumulator_dtype)
   return GradientPredictor(
-    init=functools.partial(init_state, parts),
+    init=functools.partial(initial.init_state, parts),
     should_compute_full=should_compute_full,
     record_gradient=functools.partial(recording.record_gradient, parts),
     predict_gradient=functools.partial(predicting.predict_gradient, parts),
@@ -109,57 +101,3 @@ def build_parts(
   checks.check_number("correction_weight", correction_weight)
   history_dtype = checks.check_dtype("accumulator_dtype", accumulator_dtype)
   return Parts(forecaster, horizon, correction_weight, history_dtype)
-
-
-def init_state(parts: Parts, params: Any) -> PredictState:
-  """``GradientPredictor.init`` of some parts."""
-  checks.check_params(params)
-  dtype = trees.tree_dtype(params)
-  history = parts.forecaster.init(params, parts.history_dtype)
-
-  def count():
-    return jnp.zeros([], jnp.int32)
-
-  def scalar():
-    return jnp.zeros([], jnp.float32)
-
-  def real():
-    return jnp.zeros([], dtype)
-
-  return PredictState(
-    step_count=count(),
-    true_gradient_count=count(),
-    rest_steps=count(),
-    gradient_history=history,
-    history_size=count(),
-    anchor=Anchor(
-      params=trees.zeros(params) if parts.keeps_anchor else None,
-      gradient_norm=real(),
-      excess=real(),
-    ),
-    accumulated_correction=trees.zeros(params) if parts.corrects else None,
-    horizon_state=parts.horizon.init(),
-    window=Window(
-      planned_steps=count(),
-      remaining_steps=count(),
-      elapsed_steps=count(),
-      was_cut=count(),
-      reach=real() if parts.is_bounded else None,
-      longest_update=real() if parts.has_limits else None,
-      distance=real() if parts.keeps_anchor else None,
-    ),
-    retreat=Retreat(trees.zeros(params), real(), count())
-    if parts.may_retreat
-    else None,
-    statistics=ForecastStatistics(
-      count(), scalar(), scalar(), scalar(), scalar()
-    ),
-  )
-
-
-def check_state(parts: Parts, state: Any, params: Any) -> None:
-  """Refuses a state that a checkpoint or another optimizer has left."""
-  if isinstance(state, PredictState) and state.anchor.params is not None:
-    checks.check_like("params", params, state.anchor.params)
-  made = jax.eval_shape(functools.partial(init_state, parts), params)
-  checks.check_state(state, made)

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from optax_predict.core import checks
+from optax_predict.core import packing
 from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import correction
+from optax_predict.engine import initial
 from optax_predict.engine import limits
 from optax_predict.engine import scoring
 from optax_predict.engine.parts import begin_motion
@@ -54,11 +56,18 @@ def record_gradient(
   located = moved._replace(distance=distance)
 
   def record(state):
-    return _record(parts, gradients, located, value, state)
+    return (_record(parts, gradients, located, value, state),)
+
+  def pass_by(state):
+    return (_pass_by(state),)
 
   retreat = state.retreat
   # Two branches, and none in them that holds the history: XLA would copy it.
-  state = lax.cond(is_usable, record, _pass_by, state._replace(retreat=None))
+  rest = state._replace(retreat=None)
+  like = initial.shape_state(parts, state.anchor.gradient_norm.dtype)
+  (state,) = packing.cond(
+    is_usable, record, pass_by, (rest, like._replace(retreat=None))
+  )
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
     ~is_finite | (is_usable & is_wrong), params, retreat

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optax_predict.core import packing
+
 
 class Anchor(NamedTuple):
   """The last true gradient in the history.
@@ -118,14 +120,15 @@ class AccelerateState(NamedTuple):
   """State of :func:`accelerate`.
 
   Attributes:
-    predictor: the gradient history, the step counters and the statistics.
+    predictor: a :class:`PredictState` in few arrays: its numbers and small matrices
+      are one vector of each dtype. :func:`get_stats` reads it.
     base_optimizer_state: the base's, after all predicted steps.
     start_base_state: the base's where the predicted steps of the last window
       began, to go back to; ``None`` where the horizon takes no window back.
     params: a copy of the parameters; ``None`` unless ``keep_params`` is set.
   """
 
-  predictor: PredictState
+  predictor: packing.Packed
   base_optimizer_state: Any
   start_base_state: Any
   params: Any
@@ -213,13 +216,15 @@ class GradientPredictor(NamedTuple):
   reset: Callable[[PredictState], PredictState]
 
 
-def should_compute_full(state: PredictState) -> jax.Array:
+def should_compute_full(state: PredictState | AccelerateState) -> jax.Array:
   """Whether a true gradient is due, ``bool[]``."""
+  state = _open(state)
   return state.window.remaining_steps <= 0
 
 
-def get_stats(state: PredictState) -> PredictorStats:
+def get_stats(state: PredictState | AccelerateState) -> PredictorStats:
   """Counts and errors so far."""
+  state = _open(state)
   predicted = state.step_count - state.true_gradient_count
   total = jnp.maximum(state.step_count, 1).astype(jnp.float32)
   return PredictorStats(
@@ -235,6 +240,33 @@ def get_stats(state: PredictState) -> PredictorStats:
   )
 
 
-def reset(state: PredictState) -> PredictState:
-  """The state as ``init`` made it: all zeros."""
+def _open(state: PredictState | AccelerateState) -> PredictState:
+  """The state as far as its statistics and window: these stand first in few arrays."""
+  if isinstance(state, PredictState):
+    return state
+  count: Any = jax.ShapeDtypeStruct([], jnp.int32)
+  real: Any = jax.ShapeDtypeStruct([], jnp.float32)
+  unread: Any = dict.fromkeys(PredictState._fields)
+  unread_window: Any = dict.fromkeys(Window._fields)
+  like = PredictState(
+    **unread
+    | {
+      "step_count": count,
+      "true_gradient_count": count,
+      "rest_steps": count,
+      "history_size": count,
+      "statistics": ForecastStatistics(count, real, real, real, real),
+      "window": Window(
+        **unread_window | {"planned_steps": count, "remaining_steps": count}
+      ),
+    }
+  )
+  return packing.unpack(state.predictor, like)
+
+
+def reset(state: PredictState | AccelerateState) -> Any:
+  """The predictor's state as ``init`` made it: all zeros."""
+  if isinstance(state, AccelerateState):
+    zeros = jax.tree.map(jnp.zeros_like, state.predictor)
+    return state._replace(predictor=zeros)
   return jax.tree.map(jnp.zeros_like, state)

@@ -5,28 +5,18 @@ import functools
 from typing import Any
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import optax
 
 from optax_predict.core import checks
 from optax_predict.core import interfaces
-from optax_predict.core import trees
-from optax_predict.engine import limits
-from optax_predict.engine import recording
-from optax_predict.engine import window
 from optax_predict.engine.predictor import build_parts
-from optax_predict.engine.predictor import check_state
-from optax_predict.engine.predictor import init_state
 from optax_predict.engine.state import AccelerateState
 from optax_predict.engine.state import get_stats
 from optax_predict.engine.state import PredictorStats
-from optax_predict.forms import flat_view
+from optax_predict.forms import accelerated_update
+from optax_predict.forms import few_arrays
 from optax_predict.forms import predictor_states
-from optax_predict.forms import schedules
-
-# Fields of the predictor's state that a window changes.
-_MOVING = ("step_count", "window", "retreat")
 
 
 def accelerate(
@@ -126,19 +116,16 @@ def accelerate(
     checks.check_callable("monitor", monitor, "accelerate(base, monitor=print)")
   parts = build_parts(forecaster, horizon, correction_weight, accumulator_dtype)
   base = optax.with_extra_args_support(base_optimizer)
-  step = functools.partial(_update, parts, base)
+  step = functools.partial(accelerated_update.update, parts, base)
   # Called outside of jit, it is compiled once, not at every call.
   compiled_step = jax.jit(step)
 
   def init(params):
     checks.check_params(params)
-    # Without an anchor in it, a state could not tell what its predictor saw.
-    seen = flat_view.merge(params) if parts.keeps_anchor else params
-    predictor = init_state(parts, seen)
     base_state = base.init(params)
     _check_base(base_state)
     return AccelerateState(
-      predictor=predictor,
+      predictor=few_arrays.init_predictor(parts, params),
       base_optimizer_state=base_state,
       # Arrays of their own: a donated buffer may stand in one place only.
       start_base_state=_copy(base_state) if parts.may_retreat else None,
@@ -160,8 +147,7 @@ def accelerate(
       )
     params = _select_trained(updates, params)
     checks.check_params(params)
-    seen, _ = flat_view.see(params, state.predictor)
-    check_state(parts, state.predictor, seen)
+    few_arrays.check_predictor(parts, state.predictor, params)
     checks.check_gradients(updates)
     checks.check_like("gradients", updates, params)
     is_plain = checks.is_all_arrays((updates, state, params, extra_args))
@@ -169,91 +155,10 @@ def accelerate(
       updates, state, params, extra_args
     )
     if monitor is not None:
-      jax.debug.callback(monitor, get_stats(state.predictor))
+      jax.debug.callback(monitor, get_stats(state))
     return updates, state
 
   return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _update(parts, base, gradients, state, params, extra_args):
-  """The base's step from a true gradient, and all predicted steps after it."""
-  begin_state = state.base_optimizer_state
-  seen, show = flat_view.see(params, state.predictor)
-  seen_gradients, show_gradients = flat_view.see(gradients, state.predictor)
-  seen_gradients, predictor = recording.receive_gradient(
-    parts,
-    seen_gradients,
-    state.predictor,
-    seen,
-    value=extra_args.get("value"),
-  )
-  gradients = show_gradients(seen_gradients)
-  updates, base_state = base.update(
-    gradients, begin_state, params, **extra_args
-  )
-
-  # Schedules are held where they were at the true gradient.
-  def base_update(forecast, base_state, seen):
-    updates, base_state = base.update(
-      trees.cast_like(show(forecast), gradients),
-      base_state,
-      show(seen),
-      **extra_args,
-    )
-    updates, _ = flat_view.see(updates, predictor)
-    return updates, schedules.hold_schedules(base_state, begin_state)
-
-  is_back = jnp.zeros([], bool)
-  if predictor.retreat is not None:
-    is_back = predictor.retreat.is_due > 0
-    predictor = limits.end_retreat(predictor)
-
-  def take_window(updates, stepped, start_state, moving):
-    state = predictor._replace(**moving)
-    seen_updates, show_updates = flat_view.see(updates, state)
-    end, base_state = optax.apply_updates(seen, seen_updates), stepped
-    if state.retreat is not None:
-      end = trees.where(is_back, state.retreat.start_params, end)
-      base_state = optax.tree.where(is_back, start_state, base_state)
-    base_state = schedules.hold_schedules(base_state, begin_state)
-    end, end_state, state, opened = window.run_window(
-      parts, base_update, end, base_state, state
-    )
-    # The base's own updates, with no rounding of ours, where nothing was predicted.
-    moved = jax.tree.map(
-      lambda x, p, u: jnp.where(is_back | opened, (x - p).astype(u.dtype), u),
-      end,
-      seen,
-      seen_updates,
-    )
-    if state.retreat is not None:
-      # Where no step was taken there is no way back, and nobody reads it.
-      start_state = base_state
-    end_state = schedules.hold_schedules(end_state, stepped)
-    moving = {name: getattr(state, name) for name in _MOVING}
-    return show_updates(moved), end_state, start_state, moving
-
-  # A gradient that no window follows on costs no pass more than the base's. What a
-  # window only reads is no result of the cond: it would be copied.
-  updates, base_state, start_state, moving = lax.cond(
-    is_back | (predictor.window.remaining_steps > 0),
-    take_window,
-    lambda *unchanged: unchanged,
-    updates,
-    base_state,
-    state.start_base_state,
-    {name: getattr(predictor, name) for name in _MOVING},
-  )
-  predictor = predictor._replace(**moving)
-  kept = None
-  if state.params is not None:
-    kept = optax.apply_updates(params, updates)
-  return updates, AccelerateState(
-    predictor=predictor,
-    base_optimizer_state=base_state,
-    start_base_state=start_state,
-    params=kept,
-  )
 
 
 def _check_base(base_state):

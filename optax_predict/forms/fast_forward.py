@@ -16,7 +16,7 @@ from optax_predict.engine import predicting
 from optax_predict.engine import window
 from optax_predict.engine.parts import Parts
 from optax_predict.forms import check_chain
-from optax_predict.forms import flat_view
+from optax_predict.forms import few_arrays
 from optax_predict.forms import predictor_states
 from optax_predict.forms import schedules
 from optax_predict.forms import visit
@@ -153,7 +153,7 @@ def _find_parts(update, params, opt_state):
 def _run_window(parts, update, params, opt_state):
   """The engine's window, on the parameters as the predictor sees them."""
   (state,) = predictor_states.predict_states(opt_state)
-  seen, back = flat_view.see(params, state)
+  seen, back = few_arrays.see(params, state)
   if state.retreat is not None:
     # No cond: this is written where the start of the last window was. The true
     # gradient at its end stays in the history and in the base.
@@ -167,7 +167,7 @@ def _run_window(parts, update, params, opt_state):
       return trees.cast_like(gradients, updates), state
 
     updates, base_state = update(hand_on, back(seen), base_state)
-    return flat_view.see(updates, state)[0], base_state
+    return few_arrays.see(updates, state)[0], base_state
 
   # The chain's state is the base's, with an empty seat for the predictor's.
   seat = state._replace(**dict.fromkeys(state._fields))

@@ -9,6 +9,7 @@ import optax
 
 from optax_predict.core import interfaces
 from optax_predict.core import trees
+from optax_predict.engine import initial
 from optax_predict.engine import predicting
 from optax_predict.engine import predictor
 from optax_predict.engine import recording
@@ -93,7 +94,7 @@ def predict_gradients(
   )
 
   def init(params):
-    return predictor.init_state(parts, params)
+    return initial.init_state(parts, params)
 
   def actual(gradients, state, params, value):
     return recording.receive_gradient(
@@ -110,7 +111,7 @@ def predict_gradients(
     if isinstance(state, visit.Visit):
       return state(parts, updates, params)
     if params is not None:
-      predictor.check_state(parts, state, params)
+      initial.check_state(parts, state, params)
     return lax.cond(
       should_compute_full(state) | _is_given(updates),
       actual,

@@ -74,7 +74,9 @@ def reset(opt_state: Any) -> Any:
 
 def is_state(x):
   """Whether this is the state of one predictor."""
-  return isinstance(x, predict_state.PredictState)
+  return isinstance(
+    x, (predict_state.PredictState, predict_state.AccelerateState)
+  )
 
 
 def predict_states(opt_state):
@@ -150,7 +152,7 @@ def is_plain_chain(opt_state):
   """Whether no wrapper stands between the optimizer and its predictors."""
   if type(opt_state) is tuple:
     return all(is_plain_chain(s) for s in opt_state if has_predictor(s))
-  return is_state(opt_state)
+  return isinstance(opt_state, predict_state.PredictState)
 
 
 def has_predictor(opt_state):

@@ -1,4 +1,4 @@
-"""The parameters as a predictor sees them."""
+"""An accelerated optimizer's predictor, in as few arrays as can be."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,10 @@ from jax import flatten_util
 import jax.numpy as jnp
 
 from optax_predict.core import checks
+from optax_predict.core import packing
+from optax_predict.core import trees
+from optax_predict.engine import initial
+from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import PredictState
 
 # More arrays than these, with no more numbers in all, are one vector. Each array of
@@ -15,6 +19,38 @@ from optax_predict.engine.state import PredictState
 # than a millisecond.
 _FEW = 4
 _MOST_NUMBERS = 2**20
+
+
+def init_predictor(parts: Parts, params: Any) -> packing.Packed:
+  """The state that a predictor of these parameters begins with."""
+  # Without an anchor in it, a state could not tell what its predictor saw.
+  seen = merge(params) if parts.keeps_anchor else params
+  state = initial.init_state(parts, seen)
+  return packing.pack(state, shape_predictor(parts, params))
+
+
+def shape_predictor(parts: Parts, params: Any) -> PredictState:
+  """The shapes of what is packed, with an empty array for what stands alone."""
+  return initial.shape_state(parts, trees.tree_dtype(params))
+
+
+def check_predictor(parts: Parts, state: Any, params: Any) -> None:
+  """Refuses a state that a checkpoint or another optimizer has left."""
+  like = shape_predictor(parts, params)
+
+  def check(state, params):
+    wanted = packing.pack(
+      jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), like
+    )
+    if isinstance(state, packing.Packed):
+      wanted = wanted._replace(trees=state.trees)
+    checks.check_state(state, wanted)
+    predictor = packing.unpack(state, like)
+    seen, _ = see(params, predictor)
+    initial.check_state(parts, predictor, seen)
+
+  # Of the shapes alone: nothing is computed.
+  jax.eval_shape(check, state, params)
 
 
 def merge(params: Any) -> Any:

@@ -1,0 +1,81 @@
+"""The state that a predictor begins with, and what tells it from another's."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict.core import checks
+from optax_predict.core import trees
+from optax_predict.engine.parts import Parts
+from optax_predict.engine.state import Anchor
+from optax_predict.engine.state import ForecastStatistics
+from optax_predict.engine.state import PredictState
+from optax_predict.engine.state import Retreat
+from optax_predict.engine.state import Window
+
+
+def init_state(parts: Parts, params: Any) -> PredictState:
+  """``GradientPredictor.init`` of some parts."""
+  checks.check_params(params)
+  dtype = trees.tree_dtype(params)
+  history = parts.forecaster.init(params, parts.history_dtype)
+
+  def count():
+    return jnp.zeros([], jnp.int32)
+
+  def scalar():
+    return jnp.zeros([], jnp.float32)
+
+  def real():
+    return jnp.zeros([], dtype)
+
+  return PredictState(
+    step_count=count(),
+    true_gradient_count=count(),
+    rest_steps=count(),
+    gradient_history=history,
+    history_size=count(),
+    anchor=Anchor(
+      params=trees.zeros(params) if parts.keeps_anchor else None,
+      gradient_norm=real(),
+      excess=real(),
+    ),
+    accumulated_correction=trees.zeros(params) if parts.corrects else None,
+    horizon_state=parts.horizon.init(),
+    window=Window(
+      planned_steps=count(),
+      remaining_steps=count(),
+      elapsed_steps=count(),
+      was_cut=count(),
+      reach=real() if parts.is_bounded else None,
+      longest_update=real() if parts.has_limits else None,
+      distance=real() if parts.keeps_anchor else None,
+    ),
+    retreat=Retreat(trees.zeros(params), real(), count())
+    if parts.may_retreat
+    else None,
+    statistics=ForecastStatistics(
+      count(), scalar(), scalar(), scalar(), scalar()
+    ),
+  )
+
+
+def shape_state(parts: Parts, dtype: Any) -> PredictState:
+  """The shapes of a state, with an empty array for what is like the parameters.
+
+  Args:
+    parts: of the predictor.
+    dtype: of the numbers computed from the parameters, ``trees.tree_dtype``.
+  """
+  empty = jax.ShapeDtypeStruct([0], dtype)
+  return jax.eval_shape(functools.partial(init_state, parts), empty)
+
+
+def check_state(parts: Parts, state: Any, params: Any) -> None:
+  """Refuses a state that a checkpoint or another optimizer has left."""
+  if isinstance(state, PredictState) and state.anchor.params is not None:
+    checks.check_like("params", params, state.anchor.params)
+  made = jax.eval_shape(functools.partial(init_state, parts), params)
+  checks.check_state(state, made)

@@ -1,0 +1,113 @@
+"""All that an accelerated optimizer does with one true gradient."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_predict.core import packing
+from optax_predict.core import trees
+from optax_predict.engine import limits
+from optax_predict.engine import recording
+from optax_predict.engine import window
+from optax_predict.engine.parts import Parts
+from optax_predict.engine.state import AccelerateState
+from optax_predict.forms import few_arrays
+from optax_predict.forms import schedules
+
+# Fields of the predictor's state that a window changes.
+_MOVING = ("step_count", "window", "retreat")
+
+
+def update(
+  parts: Parts,
+  base: optax.GradientTransformationExtraArgs,
+  gradients: Any,
+  state: AccelerateState,
+  params: Any,
+  extra_args: dict[str, Any],
+) -> tuple[Any, AccelerateState]:
+  """The base's step from a true gradient, and all predicted steps after it."""
+  begin_state = state.base_optimizer_state
+  like = few_arrays.shape_predictor(parts, params)
+  predictor = packing.unpack(state.predictor, like)
+  seen, show = few_arrays.see(params, predictor)
+  seen_gradients, show_gradients = few_arrays.see(gradients, predictor)
+  seen_gradients, predictor = recording.receive_gradient(
+    parts,
+    seen_gradients,
+    predictor,
+    seen,
+    value=extra_args.get("value"),
+  )
+  gradients = show_gradients(seen_gradients)
+  updates, base_state = base.update(
+    gradients, begin_state, params, **extra_args
+  )
+
+  # Schedules are held where they were at the true gradient.
+  def base_update(forecast, base_state, seen):
+    updates, base_state = base.update(
+      trees.cast_like(show(forecast), gradients),
+      base_state,
+      show(seen),
+      **extra_args,
+    )
+    updates, _ = few_arrays.see(updates, predictor)
+    return updates, schedules.hold_schedules(base_state, begin_state)
+
+  is_back = jnp.zeros([], bool)
+  if predictor.retreat is not None:
+    is_back = predictor.retreat.is_due > 0
+    predictor = limits.end_retreat(predictor)
+
+  def take_window(moving, updates, stepped, start_state):
+    state = predictor._replace(**moving)
+    seen_updates, show_updates = few_arrays.see(updates, state)
+    end, base_state = optax.apply_updates(seen, seen_updates), stepped
+    if state.retreat is not None:
+      end = trees.where(is_back, state.retreat.start_params, end)
+      base_state = optax.tree.where(is_back, start_state, base_state)
+    base_state = schedules.hold_schedules(base_state, begin_state)
+    end, end_state, state, opened = window.run_window(
+      parts, base_update, end, base_state, state
+    )
+    # The base's own updates, with no rounding of ours, where nothing was predicted.
+    moved = jax.tree.map(
+      lambda x, p, u: jnp.where(is_back | opened, (x - p).astype(u.dtype), u),
+      end,
+      seen,
+      seen_updates,
+    )
+    if state.retreat is not None:
+      # Where no step was taken there is no way back, and nobody reads it.
+      start_state = base_state
+    end_state = schedules.hold_schedules(end_state, stepped)
+    return _pick(state), show_updates(moved), end_state, start_state
+
+  # A gradient that no window follows on costs no pass more than the base's. What a
+  # window only reads is no result of the cond: it would be copied.
+  moving, updates, base_state, start_state = packing.cond(
+    is_back | (predictor.window.remaining_steps > 0),
+    take_window,
+    lambda *unchanged: unchanged,
+    (_pick(predictor), _pick(like)),
+    updates,
+    base_state,
+    state.start_base_state,
+  )
+  predictor = predictor._replace(**moving)
+  kept = None
+  if state.params is not None:
+    kept = optax.apply_updates(params, updates)
+  return updates, AccelerateState(
+    predictor=packing.pack(predictor, like),
+    base_optimizer_state=base_state,
+    start_base_state=start_state,
+    params=kept,
+  )
+
+
+def _pick(state):
+  return {name: getattr(state, name) for name in _MOVING}

@@ -1,0 +1,150 @@
+"""Few arrays for many: what is put together comes back as it was."""
+
+import functools
+
+import hypothesis
+from hypothesis import strategies as st
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_predict
+from optax_predict.core import packing
+from optax_predict.engine import initial
+from optax_predict.engine import predictor
+from optax_predict.engine import state as predict_state
+
+FORECASTERS = optax_predict.forecasters
+HORIZONS = optax_predict.horizons
+
+arrays = st.tuples(
+  st.sampled_from(["int32", "float32", "bfloat16"]),
+  st.lists(st.integers(1, 3), max_size=3),
+)
+trees = st.lists(st.one_of(arrays, st.none()), min_size=1, max_size=8)
+
+
+def build(kinds):
+  """A tree of counted numbers, and its shapes; ``None`` stands alone."""
+  tree, like, count = [], [], 0
+  for kind in kinds:
+    if kind is None:
+      tree.append({"x": jnp.arange(4.0), "y": (jnp.ones(2, jnp.int32),)})
+      like.append(jax.ShapeDtypeStruct([0], jnp.float32))
+      continue
+    dtype, shape = kind
+    size = int(np.prod(shape))
+    leaf = count + np.arange(size).reshape(shape)
+    count += size
+    tree.append(jnp.asarray(leaf, dtype))
+    like.append(jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)))
+  return tree, like
+
+
+def check_equal(found, wanted):
+  assert jax.tree.structure(found) == jax.tree.structure(wanted)
+  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
+    assert x.dtype == y.dtype
+    np.testing.assert_array_equal(x, y)
+
+
+@hypothesis.given(trees)
+@hypothesis.settings(deadline=None, max_examples=30)
+def test_a_tree_comes_back(kinds):
+  tree, like = build(kinds)
+  packed = packing.pack(tree, like)
+  check_equal(packing.unpack(packed, like), tree)
+  small = [kind for kind in kinds if kind is not None]
+  assert [x.dtype for x in packed.vectors] == list(
+    dict.fromkeys(jnp.dtype(dtype) for dtype, _ in small)
+  )
+  sizes = sum(int(np.prod(shape)) for _, shape in small)
+  assert sum(x.size for x in packed.vectors) == sizes
+  assert len(packed.trees) == kinds.count(None)
+
+
+def test_many_at_once_come_back_with_their_axis():
+  tree, like = build([("float32", [2]), None, ("int32", []), ("float32", [])])
+  many = jax.tree.map(lambda x: jnp.stack([x, x + 1, x + 2]), tree)
+  packed = jax.vmap(lambda tree: packing.pack(tree, like))(many)
+  check_equal(packing.unpack(packed, like), many)
+
+
+@pytest.mark.parametrize("choice", [False, True])
+def test_a_branch_gives_what_lax_gives(choice):
+  tree, like = build([("float32", [2]), ("int32", []), None, ("float32", [])])
+
+  def true_fn(tree, x):
+    return [jax.tree.map(lambda y: y + 1, t) for t in tree], 2 * x
+
+  def false_fn(tree, x):
+    return tree, x
+
+  found = jax.jit(
+    lambda choice: packing.cond(
+      choice, true_fn, false_fn, (tree, like), jnp.ones(3)
+    )
+  )(choice)
+  wanted = lax.cond(choice, true_fn, false_fn, tree, jnp.ones(3))
+  check_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"dtype": "float32"},
+    {"dtype": "bfloat16"},
+    {"dtype": "complex64"},
+    {"correction_weight": 0.5},
+    {"forecaster": FORECASTERS.momentum(), "horizon": HORIZONS.fixed(2)},
+    {"forecaster": FORECASTERS.holt()},
+    {"forecaster": FORECASTERS.trend()},
+    {"horizon": HORIZONS.adaptive(max_error=None)},
+    {"horizon": HORIZONS.warmup(1, HORIZONS.adaptive())},
+  ],
+  ids=lambda options: ", ".join(options),
+)
+def test_statistics_are_read_where_they_stand(options):
+  """Of every forecaster and horizon, against the state taken out whole."""
+  options = dict(options)
+  dtype = options.pop("dtype", "float32")
+  tx = optax_predict.accelerate(optax.sgd(0.05), **options)
+  x = jnp.linspace(1.0, 2.0, 6).astype(dtype)
+  state, update = tx.init(x), jax.jit(tx.update)
+  for _ in range(4):
+    updates, state = update(x, state, x)
+    x = optax.apply_updates(x, updates)
+  parts = predictor.build_parts(
+    options.get("forecaster"),
+    options.get("horizon"),
+    options.get("correction_weight", 0.0),
+    None,
+  )
+  like = initial.shape_state(parts, jnp.float32)
+  wanted = predict_state.get_stats(packing.unpack(state.predictor, like))
+  check_equal(optax_predict.get_stats(state), wanted)
+  assert wanted.computed_steps == 4
+  check_equal(optax_predict.reset(state).predictor, tx.init(x).predictor)
+
+
+def test_the_predictor_is_few_arrays_however_many_the_parameters_are():
+  def count(leaves):
+    params = {f"layer{i}": jnp.ones([3, 2]) for i in range(leaves)}
+    init = optax_predict.accelerate(optax.sgd(0.1)).init
+    return len(jax.tree.leaves(jax.eval_shape(init, params)))
+
+  # Ten of history, the last gradient, two places, numbers and counters.
+  assert [count(n) for n in (1, 5, 50)] == [15, 15, 15]
+
+
+def test_what_another_configuration_left_is_refused():
+  x = jnp.ones(3)
+  build_tx = functools.partial(optax_predict.accelerate, optax.sgd(0.1))
+  state = build_tx(FORECASTERS.secant(4)).init(x)
+  with pytest.raises(ValueError, match="another forecaster, memory or horizon"):
+    build_tx().update(x, state, x)
+  with pytest.raises(ValueError, match="parameters like"):
+    build_tx().update(jnp.ones(4), build_tx().init(x), jnp.ones(4))
