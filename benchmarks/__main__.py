@@ -46,10 +46,10 @@ def _matching(names: list[str], patterns: list[str]) -> list[str]:
 
 
 def _selected(arguments) -> tuple[list[str], list[str]]:
-  from benchmarks import noisy_cells
-  from benchmarks import opponents
-  from benchmarks import runner
   from benchmarks import tasks
+  from benchmarks.methods import opponents
+  from benchmarks.savings import noisy_cells
+  from benchmarks.savings import runner
   from benchmarks.tasks import cutest
 
   names = [*tasks.names(), *noisy_cells.names(), *cutest.names()]
@@ -75,7 +75,7 @@ def _list(arguments) -> int:
 
 
 def _run(arguments, folder: pathlib.Path) -> int:
-  from benchmarks import runner
+  from benchmarks.savings import runner
 
   names, methods = _selected(arguments)
   failed = runner.run(folder / "cells", names, methods, arguments.jobs)
@@ -86,7 +86,7 @@ def _run(arguments, folder: pathlib.Path) -> int:
 def _report(folder: pathlib.Path) -> int:
   """Summary, figures and RESULTS.md from whatever cells there are."""
   from benchmarks import environment
-  from benchmarks import summary
+  from benchmarks.savings import summary
 
   if not any((folder / "cells").glob("*/*")):
     print(
@@ -103,8 +103,8 @@ def _report(folder: pathlib.Path) -> int:
 
 def _plot(folder: pathlib.Path) -> int:
   """Figures and RESULTS.md from the summary alone."""
-  from benchmarks import plots
-  from benchmarks import report
+  from benchmarks.savings import plots
+  from benchmarks.savings import report
 
   found = json.loads((folder / "summary.json").read_text())
   plots.write(folder, found)
@@ -128,7 +128,7 @@ def _quote(folder: pathlib.Path, files: list[pathlib.Path]) -> int:
 
 
 def _gallery(folder: pathlib.Path, arguments) -> int:
-  from benchmarks import gallery
+  from benchmarks.gallery import running as gallery
 
   chosen = _matching(gallery.names(), arguments.tasks)
   gallery.run(folder, chosen, is_full=not arguments.quick)

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from benchmarks import analysis
 from benchmarks import environment
-from benchmarks import opponents
-from benchmarks import report
-from benchmarks import running
+from benchmarks import markdown
 from benchmarks import tasks
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.savings import analysis
 import optax_predict
 from optax_predict import forecasters
 from optax_predict import predictability
@@ -148,7 +148,7 @@ def section(found: dict) -> str:
     f" one that was had is {rank_correlation(cells):.2f}; they differ by"
     f" {100 * statistics.median(off):.0f} percentage points in the median, by"
     f" {100 * max(off):.0f} at most.\n\n"
-    f"{report.table(head, rows)}\n"
+    f"{markdown.table(head, rows)}\n"
     "*Saved*: true gradients not needed to come to the lowest loss that the"
     f" optimizer alone reached in {steps}; 0 % or less where prediction did not"
     " get there. *Predicted*: share of the steps that needed no true"

@@ -13,12 +13,12 @@ import json
 import pathlib
 import re
 
-from benchmarks import analysis
-from benchmarks import opponents
-from benchmarks import report
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import targets
 from benchmarks.noise import quoting as noise_quoting
 from benchmarks.rates import quoting
+from benchmarks.savings import analysis
+from benchmarks.savings import report
 
 _SPAN = re.compile(r"(<!--result:([\w.]+)-->)(.*?)(<!--/result-->)", re.S)
 _GROUPS = ("reporting", "cutest")

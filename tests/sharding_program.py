@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import optax
 
-from benchmarks import communication
-from benchmarks import hlo
+from benchmarks.cost import communication
+from benchmarks.cost import hlo
 import optax_predict
 from tests import helpers
 

@@ -5,9 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import optax_predict
 
 PACKAGE = pathlib.Path(optax_predict.__file__).parent
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 # What may import what stands before it.
 LAYERS = [
@@ -27,12 +30,12 @@ def layer(name):
   return next(i for i, names in enumerate(LAYERS) if name in names)
 
 
-def imported_modules(path):
+def imported_modules(path, package="optax_predict"):
   """Dotted names, below the package, of what a file imports of it."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.ImportFrom) and node.module:
       parts = node.module.split(".")
-      if parts[0] == "optax_predict":
+      if parts[0] == package:
         for alias in node.names:
           yield (*parts[1:], alias.name)
 
@@ -49,15 +52,19 @@ def test_imports_run_one_way():
   assert checked > 15
 
 
-def test_no_module_is_imported_in_a_circle():
+@pytest.mark.parametrize(
+  "folder", [PACKAGE, BENCHMARKS], ids=["package", "benchmarks"]
+)
+def test_no_module_is_imported_in_a_circle(folder):
   modules = {
-    path.relative_to(PACKAGE).with_suffix("").parts: path
-    for path in PACKAGE.rglob("*.py")
+    path.relative_to(folder).with_suffix("").parts: path
+    for path in folder.rglob("*.py")
   }
+  assert len(modules) > 30
   imports = {
     name: {
       other
-      for found in imported_modules(path)
+      for found in imported_modules(path, folder.name)
       for other in (found, found[:-1])
       if other in modules and other != name
     }

@@ -21,9 +21,9 @@ import time
 import tqdm
 
 from benchmarks import environment
-from benchmarks import scaling_page
 from benchmarks.clients import counting
 from benchmarks.clients import tables
+from benchmarks.cost import scaling_page
 
 _FOLDER = pathlib.Path(__file__).parent.parent
 _RESULTS = _FOLDER / "results" / "clients.json"

@@ -32,10 +32,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(folder: pathlib.Path, patterns: list[str], jobs: int) -> int:
-  from benchmarks import runner
   from benchmarks.noise import cells
   from benchmarks.noise import collecting
   from benchmarks.noise import plan
+  from benchmarks.savings import runner
 
   named = [cells.label(*setting) for setting in plan.settings()]
   settings = [n for n in named if any(fnmatch.fnmatch(n, p) for p in patterns)]

@@ -7,11 +7,11 @@ import traceback
 
 import numpy as np
 
-from benchmarks import cell_files
 from benchmarks.noise import plan
 from benchmarks.noise import running
 from benchmarks.noise import screening
 from benchmarks.noise import tasks
+from benchmarks.savings import cell_files
 
 SCREEN, REST, BEST = "screen", "rest", "best"
 _FULL = 1.0

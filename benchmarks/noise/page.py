@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks import report
+from benchmarks import markdown
 from benchmarks.noise import cells
 from benchmarks.noise import intervals
 from benchmarks.noise import plan
@@ -125,7 +125,7 @@ def _main_table(found: dict) -> str:
     loss = with_interval(rest.mean)
     library = [[named(plan.LIBRARY), "", "", same, "", loss, "", "", ""]]
   lines = [_line(found, row, opponent) for row in listed]
-  return report.table(head, [*library, *lines])
+  return markdown.table(head, [*library, *lines])
 
 
 def _place_table(found: dict, base: str, schedule: str) -> str:
@@ -136,7 +136,7 @@ def _place_table(found: dict, base: str, schedule: str) -> str:
       values = [verdicts.at_place(found, row, p) for p in where]
       lines.append([named(row), *map(with_interval, values)])
   names = ["{}, batches of {}".format(*cells.parts(s)) for s, _ in where]
-  return report.table(["row", *names], lines)
+  return markdown.table(["row", *names], lines)
 
 
 def screened_gain(found: dict, row: str, base: str | None = None) -> float:
@@ -170,7 +170,7 @@ def _screen_table(found: dict) -> str:
         ]
       )
   head = ["row", *_BASES.values(), "both", "best rate at an end"]
-  return report.table(head, lines)
+  return markdown.table(head, lines)
 
 
 def _rows_in_words() -> str:
@@ -186,7 +186,7 @@ def _setting_table() -> str:
     what = tasks.describe(name)
     sizes = " and ".join(map(str, task.sizes))
     lines.append([name, what, sizes, str(task.steps)])
-  return report.table(["task", "what", "batches of", "steps"], lines)
+  return markdown.table(["task", "what", "batches of", "steps"], lines)
 
 
 _HOW = """\

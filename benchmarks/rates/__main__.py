@@ -20,7 +20,7 @@ _QUICK_LABELS = ("1e-4", "1e-3", "1e-2", "1/100", "1/10", "1")
 
 
 def _parser() -> argparse.ArgumentParser:
-  from benchmarks import opponents
+  from benchmarks.methods import opponents
   from benchmarks.rates import plan
   from benchmarks.rates import ratios
 
@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tasks(arguments) -> list[str]:
-  from benchmarks import runner
   from benchmarks import tasks
+  from benchmarks.savings import runner
   from benchmarks.tasks import cutest
 
   listed = {"reporting": tasks.names("reporting"), "cutest": cutest.names()}
@@ -70,7 +70,7 @@ def _tasks(arguments) -> list[str]:
 
 
 def _settings(arguments):
-  from benchmarks import opponents
+  from benchmarks.methods import opponents
   from benchmarks.rates import plan
 
   labels = arguments.rates or (
@@ -85,8 +85,8 @@ def _settings(arguments):
 
 
 def _run(arguments, folder: pathlib.Path) -> int:
-  from benchmarks import runner
   from benchmarks.rates import cells
+  from benchmarks.savings import runner
 
   seeds = cells.SEEDS[: 1 if arguments.quick else arguments.starts]
   settings = _settings(arguments)

@@ -12,12 +12,12 @@ import pathlib
 import time
 import traceback
 
-from benchmarks import cell_files
-from benchmarks import opponents
-from benchmarks import running
-from benchmarks import searches
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import searches
+from benchmarks.methods import targets
 from benchmarks.rates import plan
+from benchmarks.savings import cell_files
 
 TARGETS = "targets"
 SEARCH = "search"

@@ -4,12 +4,12 @@ import math
 import pathlib
 import statistics
 
-from benchmarks import cell_files
-from benchmarks import opponents
-from benchmarks import searches
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import searches
+from benchmarks.methods import targets
 from benchmarks.rates import cells
 from benchmarks.rates import plan
+from benchmarks.savings import cell_files
 
 # In place of a rate's label, for a base at the best rate of each target.
 TUNED = "tuned"

@@ -8,8 +8,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from benchmarks import opponents
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import targets
 from benchmarks.rates import plan
 from benchmarks.rates import ratios
 

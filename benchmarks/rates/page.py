@@ -4,12 +4,13 @@ import itertools
 import math
 import statistics
 
-from benchmarks import analysis
-from benchmarks import opponents
-from benchmarks import report
-from benchmarks import targets
+from benchmarks import markdown
+from benchmarks.methods import opponents
+from benchmarks.methods import targets
 from benchmarks.rates import plan
 from benchmarks.rates import ratios
+from benchmarks.savings import analysis
+from benchmarks.savings import report
 
 FIGURE = "rates.png"
 _MIDDLE, _DEEP = targets.TAUS[1:]
@@ -174,7 +175,7 @@ def _of_tuned(found: dict, base: str, labels, group: str) -> str:
     *(f"alone, {name}" for name in names),
     f"solved alone, {names[0]}",
   ]
-  return report.table(head, rows)
+  return markdown.table(head, rows)
 
 
 def _flatness(found: dict, group: str) -> str:
@@ -189,7 +190,7 @@ def _flatness(found: dict, group: str) -> str:
       ]
       if any(compared):
         rows.append([base, report.accuracy(tau), *map(_ratio, compared)])
-  return report.table(["base", "target", *_BELOW], rows)
+  return markdown.table(["base", "target", *_BELOW], rows)
 
 
 def mean_text(mean: ratios.Mean) -> str:
@@ -222,7 +223,7 @@ def _against_searches(found: dict, tau: float, group: str) -> str:
       ]
       if not all(math.isnan(mean.budget) for mean in means):
         rows.append([f"{base}, {rate_name(label)}", *map(mean_text, means)])
-  return report.table(["with prediction", *opponents.LINE_SEARCH], rows)
+  return markdown.table(["with prediction", *opponents.LINE_SEARCH], rows)
 
 
 def _solved_table(found: dict, group: str) -> str:
@@ -244,7 +245,7 @@ def _solved_table(found: dict, group: str) -> str:
     if any(cells):
       rows.append([name, *cells, extra])
   names = map(report.accuracy, targets.TAUS)
-  return report.table(["method", *names, "losses without a gradient"], rows)
+  return markdown.table(["method", *names, "losses without a gradient"], rows)
 
 
 def _by_task(found: dict, group: str) -> str:
@@ -263,7 +264,7 @@ def _by_task(found: dict, group: str) -> str:
     if any(listed):
       cells = [report.count(ratios.median(x)) if x else "" for x in listed]
       rows.append([name, str(task["size"]), *cells])
-  return report.table(["task", "variables", *columns], rows)
+  return markdown.table(["task", "variables", *columns], rows)
 
 
 def _starts(found: dict, group: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from benchmarks import opponents
+from benchmarks.methods import opponents
 
 # Shares of the base's best rate. The two above 1 are the other side of the
 # base's valley.

@@ -4,12 +4,12 @@ A rate's token is its label as a word: 1e_3 for 1e-3, over_100 for a hundredth o
 the base's best, best, and times_3.
 """
 
-from benchmarks import analysis
-from benchmarks import opponents
-from benchmarks import report
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import targets
 from benchmarks.rates import plan
 from benchmarks.rates import ratios
+from benchmarks.savings import analysis
+from benchmarks.savings import report
 
 _TARGETS = {targets.TAUS[1]: "", targets.TAUS[2]: ".1e_5"}
 

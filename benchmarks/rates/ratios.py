@@ -4,8 +4,8 @@ import math
 import statistics
 from typing import NamedTuple
 
-from benchmarks import analysis
 from benchmarks.rates import collecting
+from benchmarks.savings import analysis
 
 GROUPS = ("reporting", "cutest")
 

@@ -1,23 +1,25 @@
 """A base optimizer alone, moved a little, and with prediction."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
-import optax
 
 from benchmarks.reliability import families
 from benchmarks.reliability import running
 import optax_predict
 
-Predict = Callable[[], optax.GradientTransformation]
-
 # Shares of the gap from the start to the base's best loss.
 TAUS = (1e-1, 1e-2, 1e-3)
-# The rate that is best for the base, and a careful one.
-RATES = {"best rate": 1.0, "a third of it": 1 / 3, "a tenth of it": 0.1}
+# The rate that is best for the base, and careful ones.
+RATES = {
+  "best rate": 1.0,
+  "a third of it": 1 / 3,
+  "a tenth of it": 0.1,
+  "1/30 of it": 1 / 30,
+  "1/100 of it": 0.01,
+}
 # How much longer the base alone runs on problems that prediction lost.
 LONGER = 10
 # The controls: the base alone from a start moved by so much, relative to itself,
@@ -78,13 +80,16 @@ def alone(name: str, size: Size) -> Alone:
 
 
 def against(
-  base: Alone, predict: Predict | None, start: Any, faster: float = 1.0
+  base: Alone,
+  accelerate: running.Accelerate | None,
+  start: Any,
+  faster: float = 1.0,
 ) -> dict[str, Any]:
-  """The same problems with a predictor, from another start or at another rate.
+  """The same problems with prediction, from another start or at another rate.
 
   Args:
     base: what it is compared with.
-    predict: makes the predictor; ``None`` for none.
+    accelerate: from the base to one that predicts; ``None`` for the base alone.
     start: like ``base.start``.
     faster: times the base's rate.
 
@@ -95,7 +100,7 @@ def against(
     target in ``ratios``, true gradients relative to the base alone, infinite for
     a miss.
   """
-  run, horizon = _runner(base.name, base.size, predict), base.size.horizon
+  run, horizon = _runner(base.name, base.size, accelerate), base.size.horizon
   found = {}
   for label, rates in base.rates.items():
     runs = run(start, base.data, np.float32(faster * rates))
@@ -133,7 +138,7 @@ def compare(name: str, size: Size) -> dict[str, Any]:
   moved = base.start * (1 + MOVED * rng.normal(size=base.start.shape))
   control = against(base, None, np.float32(moved))
   faster = against(base, None, base.start, FASTER)
-  found = against(base, optax_predict.predict_gradients, base.start)
+  found = against(base, optax_predict.accelerate, base.start)
   return {
     label: {
       "rates": base.rates[label].tolist(),
@@ -197,9 +202,9 @@ def _longer(base: Alone, label: str) -> running.Runs:
   return run(base.start, base.data, base.rates[label])
 
 
-def _runner(name, size, predict):
+def _runner(name, size, accelerate):
   make = running.BASES[name]
-  return running.runner(make, predict, 2 * size.horizon, size.chosen)
+  return running.runner(make, accelerate, 2 * size.horizon, size.chosen)
 
 
 def best_rates(run, start, data, size: Size) -> np.ndarray:

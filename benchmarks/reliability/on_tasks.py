@@ -6,8 +6,8 @@ import math
 import pathlib
 from typing import Any
 
-from benchmarks import analysis
-from benchmarks import targets
+from benchmarks.methods import targets
+from benchmarks.savings import analysis
 
 _SUMMARY = pathlib.Path(__file__).parents[1] / "results" / "summary.json"
 _GROUPS = ("reporting", "tuning", "cutest")

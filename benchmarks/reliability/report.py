@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import analysis
+from benchmarks.markdown import table
 from benchmarks.reliability import comparing
-from benchmarks.report import table
+from benchmarks.savings import analysis
 
 # Beyond this a run is called slower; the control shows what chance does.
 SLOWER = 1.1
@@ -30,11 +30,11 @@ python -m benchmarks.reliability --count {count} --seed {seed} --bases {names}
 ## Random problems
 
 {problems} random problems ({families} families of {count}, seed {seed}), each with
-{bases}. *Base* is the optimizer alone. *Prediction* is the same optimizer behind
-`predict_gradients()` with its defaults, with `fast_forward`.
+{bases}. *Base* is the optimizer alone. *Prediction* is the same optimizer in
+`accelerate` with its defaults.
 
-Each problem has three rates: the best of {grid} for the base alone after {horizon}
-gradients, a third of that, and a tenth. Base and prediction run at the same rate for
+Each problem has these rates: the best of {grid} for the base alone after {horizon}
+gradients, and {careful}. Base and prediction run at the same rate for
 twice as many true gradients as the rate was chosen by. Targets are shares of the gap
 between the first loss and the base's best after {horizon} gradients.
 
@@ -90,6 +90,7 @@ def text(results: dict[str, Any]) -> str:
     horizon=size["horizon"],
     seed=size["seed"],
     longer=comparing.LONGER,
+    careful=", ".join(_list_rates(results)[1:]),
     faster=_FASTER,
     minutes=results["seconds"] / 60,
     jobs=max(results["jobs"], 1),
@@ -117,6 +118,10 @@ def _settings(results):
   for name, settings in results["optimizers"].items():
     for label, found in settings.items():
       yield name, label, found
+
+
+def _list_rates(results) -> list[str]:
+  return list(dict.fromkeys(label for _, label, _ in _settings(results)))
 
 
 def _array(values) -> np.ndarray:
@@ -208,8 +213,7 @@ def _ratios(results) -> str:
 def _say_above(results) -> str:
   """How many of all targets took longer, at each rate."""
   said = []
-  rates = dict.fromkeys(label for _, label, _ in _settings(results))
-  for rate in rates:
+  for rate in _list_rates(results):
     share = {}
     for key in ("ratios", "control", "faster"):
       each = [

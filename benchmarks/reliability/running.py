@@ -23,6 +23,10 @@ BASES = {
   "lion": functools.partial(optax.lion, weight_decay=0.0),
 }
 
+Accelerate = Callable[
+  [optax.GradientTransformation], optax.GradientTransformationExtraArgs
+]
+
 
 class Runs(NamedTuple):
   """One run per problem.
@@ -40,7 +44,7 @@ class Runs(NamedTuple):
 
 def runner(
   make: Callable[[Any], optax.GradientTransformation],
-  predict: Callable[[], optax.GradientTransformation] | None,
+  accelerate: Accelerate | None,
   budget: int,
   chosen: Sequence[families.Family] = families.FAMILIES,
 ) -> Callable[..., Runs]:
@@ -48,23 +52,19 @@ def runner(
 
   Args:
     make: from a learning rate to an optimizer.
-    predict: makes the predictor that goes before it; ``None`` for none.
+    accelerate: from that optimizer to one that predicts; ``None`` for it alone.
     budget: true gradients per run.
     chosen: the families that the problems are of.
   """
 
   def optimizer(rate):
-    base = make(rate)
-    return base if predict is None else optax.chain(predict(), base)
+    base = optax.with_extra_args_support(make(rate))
+    return base if accelerate is None else accelerate(base)
 
   def step(x, state, value, gradient, rate):
-    tx = optax.with_extra_args_support(optimizer(rate))
-    # For a horizon that looks at losses; the default does not.
-    updates, state = tx.update(gradient, state, x, value=value)
-    x = optax.apply_updates(x, updates)
-    if predict is not None:
-      x, state = optax_predict.fast_forward(tx, x, state)
-    return x, state
+    # The loss is for a horizon that looks at it; the default does not.
+    updates, state = optimizer(rate).update(gradient, state, x, value=value)
+    return optax.apply_updates(x, updates), state
 
   @jax.jit
   def run(x, data, rates):
@@ -78,7 +78,7 @@ def runner(
     calls = jnp.arange(budget)
     carry, values = jax.lax.scan(body, (x, state), calls)
     predicted = jnp.zeros(x.shape[0], int)
-    if predict is not None:
+    if accelerate is not None:
       stats = jax.vmap(optax_predict.get_stats)(carry[1])
       predicted = stats.predicted_steps
     return values, predicted, jax.vmap(_is_finite)(carry)

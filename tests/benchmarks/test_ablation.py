@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import ablation
-from benchmarks import ablation_runs
+from benchmarks.ablation import page as ablation
+from benchmarks.ablation import runs as ablation_runs
 from benchmarks.reliability import families
 import optax_predict
 
@@ -114,12 +114,12 @@ def test_none_lifts_a_limit(monkeypatch, option):
   given = {}
   monkeypatch.setattr(
     optax_predict,
-    "predict_gradients",
-    lambda forecaster=None, horizon=None: given.update(horizon=horizon),
+    "accelerate",
+    lambda base, forecaster=None, horizon=None: given.update(horizon=horizon),
   )
-  ablation_runs.SETTINGS["max_expected_error=0.4, no trust"]()
+  ablation_runs.SETTINGS["max_expected_error=0.4, no trust"](None)
   assert given["horizon"].trust is None
-  ablation_runs.SETTINGS[f"{option}=none"]()
+  ablation_runs.SETTINGS[f"{option}=none"](None)
   assert given["horizon"].trust is not None
   for limit in ("max_growth", "max_expected_error"):
     assert (getattr(given["horizon"], limit) is None) == (limit == option)

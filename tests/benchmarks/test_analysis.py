@@ -2,8 +2,9 @@ import math
 
 import pytest
 
-from benchmarks import analysis
-from benchmarks import report
+from benchmarks import markdown
+from benchmarks.savings import analysis
+from benchmarks.savings import report
 
 
 def _summary(counts):
@@ -97,6 +98,6 @@ def test_a_diverged_seed_is_infinite_harm():
 
 
 def test_tables_are_markdown():
-  assert report.table(["a", "b"], [["1", "2"]]) == (
+  assert markdown.table(["a", "b"], [["1", "2"]]) == (
     "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
   )

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from benchmarks import scaling_page
 from benchmarks.clients import counting
 from benchmarks.clients import tables
+from benchmarks.cost import scaling_page
 
 FOLDER = pathlib.Path(__file__).parents[2]
 PAGE = FOLDER / "docs" / "clients.md"

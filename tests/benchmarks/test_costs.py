@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from benchmarks import report_costs
-from benchmarks import step_cost
-from benchmarks import timing
-from benchmarks import wall_time
+from benchmarks.cost import step_cost
+from benchmarks.cost import tables as report_costs
+from benchmarks.cost import timing
+from benchmarks.cost import wall_time
 
 
 def test_rounds_are_interleaved_after_one_warm_up():

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from benchmarks import gallery_page
+from benchmarks.gallery import page as gallery_page
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "gallery.json"
@@ -99,7 +99,7 @@ def _gallery():
   reason = "it executes a notebook: pip install '.[gallery,notebooks]'"
   pytest.importorskip("nbclient", reason=reason)
   pytest.importorskip("ipykernel", reason=reason)
-  from benchmarks import gallery
+  from benchmarks.gallery import running as gallery
 
   return gallery
 

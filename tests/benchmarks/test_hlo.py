@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import hlo
+from benchmarks.cost import hlo
 
 TEXT = """HloModule jit_step, is_scheduled=true
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from benchmarks import quotes
-from benchmarks import report
+from benchmarks.savings import report
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _RESULTS = _ROOT / "benchmarks" / "results"

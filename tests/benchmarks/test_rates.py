@@ -6,11 +6,10 @@ import pathlib
 
 import pytest
 
-from benchmarks import cell_files
-from benchmarks import opponents
 from benchmarks import quotes
-from benchmarks import running
-from benchmarks import searches
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import searches
 from benchmarks.rates import __main__ as main
 from benchmarks.rates import cells
 from benchmarks.rates import collecting
@@ -19,6 +18,7 @@ from benchmarks.rates import page
 from benchmarks.rates import plan
 from benchmarks.rates import quoting
 from benchmarks.rates import ratios
+from benchmarks.savings import cell_files
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _RATES = _ROOT / "benchmarks" / "results" / "rates.json"
@@ -384,7 +384,7 @@ def test_results_in_a_folder_are_quoted_only_where_they_are(tmp_path):
 def test_the_command_runs_what_is_missing_and_writes_the_page(
   tmp_path, monkeypatch, capsys
 ):
-  from benchmarks import runner
+  from benchmarks.savings import runner
 
   planned = []
 

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from benchmarks import __main__ as main
-from benchmarks import analysis
-from benchmarks import cell_files
-from benchmarks import cells
-from benchmarks import runner
-from benchmarks import running
-from benchmarks import summary
+from benchmarks.methods import running
+from benchmarks.savings import analysis
+from benchmarks.savings import cell_files
+from benchmarks.savings import cells
+from benchmarks.savings import runner
+from benchmarks.savings import summary
 
 _TASK = "rosenbrock_50"
 _METHODS = ["sgd", "sgd+rate", "sgd+stale", "scipy_lbfgs"]

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import opponents
-from benchmarks import running
-from benchmarks import searches
-from benchmarks import self_scaled
-from benchmarks import targets
 from benchmarks import tasks
-from benchmarks import tuning
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import searches
+from benchmarks.methods import self_scaled
+from benchmarks.methods import targets
+from benchmarks.methods import tuning
 import optax_predict
 
 _SCALES = np.array([1.0, 0.3, 0.1], np.float32)

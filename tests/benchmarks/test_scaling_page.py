@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from benchmarks import history_precision
-from benchmarks import scaling_page
+from benchmarks.cost import history_precision
+from benchmarks.cost import scaling_page
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -1,6 +1,6 @@
 """Bytes between devices per optimizer step, read from the compiled programs.
 
-python -m benchmarks.communication
+python -m benchmarks.cost.communication
 
 A small network on eight virtual CPU devices, its parameters on every device or
 sharded over them. Each collective of the compiled step is counted where it
@@ -22,11 +22,11 @@ import numpy as np
 import optax
 
 from benchmarks import environment
-from benchmarks import hlo
+from benchmarks.cost import hlo
 import optax_predict
 
 DEVICES = 8
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 _CALLS = 20
 _LAYOUTS = {
   "replicated": {"w1": PartitionSpec(), "w2": PartitionSpec()},
@@ -208,7 +208,9 @@ def mesh():
 
 def main(argv: list[str] | None = None) -> None:
   """Measures every row and writes one JSON file."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.communication")
+  parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.cost.communication"
+  )
   parser.add_argument("--memories", nargs="+", type=int, default=[2, 10])
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)

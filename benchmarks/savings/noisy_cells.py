@@ -17,9 +17,9 @@ import jax
 from jax import flatten_util
 import numpy as np
 
-from benchmarks import cell_files
-from benchmarks import opponents
-from benchmarks import tuning
+from benchmarks.methods import opponents
+from benchmarks.methods import tuning
+from benchmarks.savings import cell_files
 from benchmarks.tasks import noisy
 import optax_predict
 

@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import NamedTuple
 
-from benchmarks import opponents
+from benchmarks.methods import opponents
 
 BASES = tuple(opponents.BASES)
 MODES = ("drop_in", "tuned")

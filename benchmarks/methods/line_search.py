@@ -8,8 +8,8 @@ import numpy as np
 import optax
 from scipy import optimize
 
-from benchmarks import ledger
-from benchmarks import running
+from benchmarks.methods import ledger
+from benchmarks.methods import running
 
 _MEMORY = 10
 

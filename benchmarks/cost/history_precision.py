@@ -1,6 +1,6 @@
 """True gradients to a target with the history in float32 and in bfloat16.
 
-python -m benchmarks.history_precision
+python -m benchmarks.cost.history_precision
 
 Three small deterministic tasks, heavy ball at the rate that is best for it
 without prediction, three starts. Under two minutes on two cores.
@@ -20,11 +20,11 @@ import numpy as np
 import optax
 
 from benchmarks import environment
-from benchmarks import targets
 from benchmarks import tasks
+from benchmarks.methods import targets
 import optax_predict
 
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 TASKS = ("quadratic_1e2", "logistic_cancer", "heat_initial")
 SEEDS = (0, 1, 2)
 TAU = 1e-3
@@ -122,7 +122,7 @@ def measure(name: str) -> dict:
 def main(argv: list[str] | None = None) -> None:
   """Measures every task and writes one JSON file."""
   parser = argparse.ArgumentParser(
-    prog="python -m benchmarks.history_precision"
+    prog="python -m benchmarks.cost.history_precision"
   )
   parser.add_argument("--tasks", nargs="+", default=TASKS)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)

@@ -1,6 +1,6 @@
 """Wall time to the target, where a gradient costs more than a step.
 
-python -m benchmarks.wall_time
+python -m benchmarks.cost.wall_time
 
 Takes the base's tuned rate from the summary and runs the base, the same accelerated,
 and SciPy's L-BFGS-B in turns in one process, compiled beforehand. All loops are the
@@ -24,15 +24,15 @@ import time
 import jax
 import numpy as np
 
-from benchmarks import analysis
 from benchmarks import environment
-from benchmarks import line_search
-from benchmarks import opponents
-from benchmarks import running
-from benchmarks import targets
-from benchmarks import timing
+from benchmarks.cost import timing
+from benchmarks.methods import line_search
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import targets
+from benchmarks.savings import analysis
 
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 _TASKS = (
   "digits_convnet",
   "ode_neural",
@@ -153,7 +153,7 @@ def _clocked_lbfgs(problem, evaluations: int):
 
 def main(argv: list[str] | None = None) -> None:
   """Measures the listed tasks and writes one JSON file for this device."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.wall_time")
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.cost.wall_time")
   parser.add_argument("--tasks", nargs="+", default=_TASKS)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--cost", type=float, default=200.0)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix
 
-from benchmarks import ledger
-from benchmarks import running
+from benchmarks.methods import ledger
+from benchmarks.methods import running
 
 _NO_TAGS: frozenset[object] = frozenset()
 # Halving a step so often leaves nothing of it in float32.

@@ -49,8 +49,8 @@ QUICK_METHODS = (
 
 def bench(folder: pathlib.Path, task: str, methods: list[str]):
   """The cells of one task; imported late, so that listing needs no jax."""
-  from benchmarks import cells
-  from benchmarks import noisy_cells
+  from benchmarks.savings import cells
+  from benchmarks.savings import noisy_cells
 
   kind = noisy_cells.NoisyBench if task.startswith("noisy/") else cells.Bench
   return kind(folder, task, cells.with_bases(methods))
@@ -58,7 +58,7 @@ def bench(folder: pathlib.Path, task: str, methods: list[str]):
 
 def missing(folder: pathlib.Path, task: str, methods: list[str]):
   """The cells of a task that have no file yet."""
-  from benchmarks import cell_files
+  from benchmarks.savings import cell_files
 
   planned = bench(folder, task, methods).planned()
   paths = [cell_files.path(folder, task, *cell) for cell in planned]

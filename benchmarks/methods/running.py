@@ -10,8 +10,8 @@ from jax import flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import opponents
 from benchmarks import tasks
+from benchmarks.methods import opponents
 import optax_predict
 
 _PREDICTORS = ("+predict", "+original", "+accelerate")

@@ -1,6 +1,6 @@
 """What a predicted step costs beside the optimizer's own update.
 
-python -m benchmarks.step_cost [--sizes 1 4 16] [--leaves 1 50]
+python -m benchmarks.cost.step_cost [--sizes 1 4 16] [--leaves 1 50]
 
 A predicted step cannot be cheaper than moving its bytes: the optimizer's own
 reads and writes, less the gradient it does not read, plus every history buffer
@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import environment
-from benchmarks import timing
+from benchmarks.cost import timing
 import optax_predict
 from optax_predict.core import trees
 from optax_predict.engine import predicting
@@ -58,7 +58,7 @@ _FORECASTERS = {
 }
 _DEFAULT = "default"
 _HISTORIES = {"float32": None, "bfloat16": jnp.bfloat16}
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 
 class Setting(NamedTuple):
@@ -317,7 +317,7 @@ def measure(setting: Setting, rounds: int) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> None:
   """Measures every setting and writes one JSON file for this device."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.step_cost")
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.cost.step_cost")
   parser.add_argument("--sizes", nargs="+", type=float, default=[1, 4, 16])
   parser.add_argument("--leaves", nargs="+", type=int, default=[1, 50])
   parser.add_argument("--bases", nargs="+", default=["adam"])

@@ -9,13 +9,13 @@ at once and in one move; what is there is not run again.
 import math
 import pathlib
 
-from benchmarks import cell_files
-from benchmarks import line_search
-from benchmarks import opponents
-from benchmarks import running
-from benchmarks import searches
-from benchmarks import targets
-from benchmarks import tuning
+from benchmarks.methods import line_search
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import searches
+from benchmarks.methods import targets
+from benchmarks.methods import tuning
+from benchmarks.savings import cell_files
 
 SEEDS = (0, 1, 2)
 REFERENCE = "reference"

@@ -15,8 +15,8 @@ import statistics
 
 import jax.numpy as jnp
 
-from benchmarks import running
-from benchmarks import targets
+from benchmarks.methods import running
+from benchmarks.methods import targets
 
 POINTS_PER_DECADE = 4
 _MOST_RUNS = 48

@@ -6,9 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import opponents
+from benchmarks.methods import opponents
 from benchmarks.reliability import comparing
 from benchmarks.reliability import families
+from benchmarks.reliability import running
 import optax_predict
 from optax_predict import forecasters
 from optax_predict import horizons
@@ -30,28 +31,24 @@ WORST = 2.0
 HARM = 1.1
 
 
-def _secant(**options) -> comparing.Predict:
-  return lambda: optax_predict.predict_gradients(forecasters.secant(**options))
+def _secant(**options) -> running.Accelerate:
+  return _forecaster(functools.partial(forecasters.secant, **options))
 
 
-def _adaptive(**options) -> comparing.Predict:
+def _adaptive(**options) -> running.Accelerate:
   """The default forecaster; an option of None switches that limit off."""
   given = {k: v for k, v in options.items() if v is not None}
   lifted = {k: None for k in options.keys() - given.keys()}
 
-  def make():
-    horizon = horizons.adaptive(**given)._replace(**lifted)
-    return optax_predict.predict_gradients(horizon=horizon)
-
-  return make
+  return _horizon(lambda: horizons.adaptive(**given)._replace(**lifted))
 
 
-def _forecaster(build) -> comparing.Predict:
-  return lambda: optax_predict.predict_gradients(build())
+def _forecaster(build) -> running.Accelerate:
+  return lambda base: optax_predict.accelerate(base, build())
 
 
-def _horizon(build) -> comparing.Predict:
-  return lambda: optax_predict.predict_gradients(horizon=build())
+def _horizon(build) -> running.Accelerate:
+  return lambda base: optax_predict.accelerate(base, horizon=build())
 
 
 def _without_slope():
@@ -64,7 +61,7 @@ def _without_slope():
   return horizon._replace(update=update)
 
 
-def _changes(make, **values) -> dict[str, comparing.Predict]:
+def _changes(make, **values) -> dict[str, running.Accelerate]:
   """One setting per value of one option."""
   return {
     f"{name}={str(value).lower() if value is None else value}": make(
@@ -75,8 +72,8 @@ def _changes(make, **values) -> dict[str, comparing.Predict]:
   }
 
 
-SETTINGS: dict[str, comparing.Predict] = {
-  "default": optax_predict.predict_gradients,
+SETTINGS: dict[str, running.Accelerate] = {
+  "default": optax_predict.accelerate,
   **_changes(
     _secant,
     memory=(2, 5, 20),
@@ -85,8 +82,8 @@ SETTINGS: dict[str, comparing.Predict] = {
     cubic=(0.0, 0.2, 1.0),
     directions=(4, 6, 20),
   ),
-  "bfloat16 history": lambda: optax_predict.predict_gradients(
-    accumulator_dtype=jnp.bfloat16
+  "bfloat16 history": functools.partial(
+    optax_predict.accelerate, accumulator_dtype=jnp.bfloat16
   ),
   **_changes(
     _adaptive,
@@ -113,7 +110,12 @@ SETTINGS: dict[str, comparing.Predict] = {
   ),
   "forecaster holt": _forecaster(forecasters.holt),
   "forecaster momentum": _forecaster(forecasters.momentum),
-  "the original rule": opponents.original_rule,
+  "the original rule": functools.partial(
+    optax_predict.accelerate,
+    forecaster=forecasters.momentum(momentum=0.9, history_size=5),
+    horizon=horizons.fixed(opponents.REPEATS, min_correlation=0.8),
+    correction_weight=0.5,
+  ),
 }
 
 

@@ -5,9 +5,10 @@ import math
 import pathlib
 import statistics
 
-from benchmarks import analysis
-from benchmarks import opponents
-from benchmarks import targets
+from benchmarks import markdown
+from benchmarks.methods import opponents
+from benchmarks.methods import targets
+from benchmarks.savings import analysis
 
 GROUPS = {
   "reporting": "Reporting tasks",
@@ -31,12 +32,6 @@ def number(x: float | None) -> str:
 def count(x: float | None) -> str:
   """A whole number, or a miss."""
   return "miss" if x is None else f"{x:.0f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-  """A Markdown table."""
-  lines = [head, ["---"] * len(head), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def accuracy(tau: float) -> str:
@@ -68,7 +63,7 @@ def _against_base(summary: dict, groups: tuple[str, ...]) -> str:
           ]
         )
   head = ["base", "rate", "target", "median", "best", "worst", "saves"]
-  return table([*head, "harms", "tasks"], rows)
+  return markdown.table([*head, "harms", "tasks"], rows)
 
 
 def _against_line_search(summary: dict) -> str:
@@ -92,7 +87,9 @@ def _against_line_search(summary: dict) -> str:
               f"{ahead} of {len(found)}",
             ]
           )
-  return table(["method", "against", "target", "median", "ahead in"], rows)
+  return markdown.table(
+    ["method", "against", "target", "median", "ahead in"], rows
+  )
 
 
 def _forward_only(summary: dict) -> str:
@@ -127,7 +124,7 @@ def _solved(summary: dict, groups: tuple[str, ...]) -> str:
       if any(tried for _, tried in shares):
         cells = [f"{done} of {tried}" for done, tried in shares]
         rows.append([method, _MODE_NAMES[mode], *cells])
-  return table(["method", "rate", *map(accuracy, targets.TAUS)], rows)
+  return markdown.table(["method", "rate", *map(accuracy, targets.TAUS)], rows)
 
 
 def _lags(summary: dict) -> str:
@@ -142,7 +139,9 @@ def _lags(summary: dict) -> str:
         for x in found
       ]
       rows.append([GROUPS[key], base, _MODE_NAMES[mode], *cells])
-  return table(["tasks", "base", "rate", *map(accuracy, targets.TAUS)], rows)
+  return markdown.table(
+    ["tasks", "base", "rate", *map(accuracy, targets.TAUS)], rows
+  )
 
 
 def _named(summary: dict, wanted, text) -> str:
@@ -177,7 +176,7 @@ def _by_task(summary: dict, wanted: str) -> str:
       rows.append([name, str(task["size"]), *cells])
   short = {"drop_in": " (base's rate)", "tuned": ""}
   head = [method.replace("+predict", "+p") + short[m] for method, m in shown]
-  return table(["task", "variables", *head], rows)
+  return markdown.table(["task", "variables", *head], rows)
 
 
 def _noisy(summary: dict) -> str:
@@ -201,7 +200,7 @@ def _noisy(summary: dict) -> str:
           ]
         )
   head = ["task@batch", "base", "rate", "predicted", "gradients to its loss"]
-  return table([*head, "final loss over the base's"], rows)
+  return markdown.table([*head, "final loss over the base's"], rows)
 
 
 def _headline(summary: dict) -> str:
@@ -327,7 +326,7 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     summary: what `summary.collect` made.
     prefix: the way from RESULTS.md to the folder, with a slash at its end.
   """
-  from benchmarks import report_costs
+  from benchmarks.cost import tables as report_costs
 
   near = lambda r: abs(r - 1) <= analysis.NOTHING  # noqa: E731
   parts = [

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from benchmarks import line_search
-from benchmarks import optimistix_search
-from benchmarks import running
-from benchmarks import self_scaled
+from benchmarks.methods import line_search
+from benchmarks.methods import optimistix_search
+from benchmarks.methods import running
+from benchmarks.methods import self_scaled
 
 METHODS: dict[str, Callable[[running.Problem, int], running.Run]] = {
   "optax_lbfgs": line_search.optax_lbfgs,

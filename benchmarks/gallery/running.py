@@ -21,9 +21,9 @@ import nbclient
 import nbformat
 
 from benchmarks import environment
-from benchmarks import gallery_page
+from benchmarks.gallery import page as gallery_page
 
-_ROOT = pathlib.Path(__file__).parent.parent
+_ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOKS = _ROOT / "notebooks"
 _DOCS = _ROOT / "docs"
 _LIMIT_SECONDS = 3600

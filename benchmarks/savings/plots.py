@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 import numpy as np
 
-from benchmarks import analysis
-from benchmarks import targets
+from benchmarks.methods import targets
+from benchmarks.savings import analysis
 
 _MIDDLE = targets.TAUS[1]
 _COLOURS = {"sgd": "C0", "momentum": "C1", "adam": "C2"}

@@ -1,14 +1,14 @@
 """Tables for docs/scaling.md, so that no number in it is typed by hand.
 
-python -m benchmarks.scaling_page docs/scaling.md
+python -m benchmarks.cost.scaling_page docs/scaling.md
 
 A table stands between two comments that a reader does not see:
 
   <!--table:memory-->
   <!--/table-->
 
-Three of them are made from the JSON of `benchmarks.communication`,
-`benchmarks.history_precision` and `examples/many_fits.py`; the state's memory
+Three of them are made from the JSON of `benchmarks.cost.communication`,
+`benchmarks.cost.history_precision` and `examples/many_fits.py`; the state's memory
 is measured here, from shapes alone.
 """
 
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 import optax_predict
 
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 _TABLE = re.compile(r"(<!--table:(\w+)-->\n)(.*?)(<!--/table-->)", re.S)
 _PARAMETERS = 1_000_000
 
@@ -132,7 +132,9 @@ def fill(text: str, found: dict[str, str]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
   """Fills the tables of a file in place."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling_page")
+  parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.cost.scaling_page"
+  )
   parser.add_argument("file", type=pathlib.Path)
   parser.add_argument("--results", type=pathlib.Path, default=_RESULTS)
   arguments = parser.parse_args(argv)

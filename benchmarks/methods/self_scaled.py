@@ -20,8 +20,8 @@ import warnings
 import numpy as np
 from scipy import optimize
 
-from benchmarks import ledger
-from benchmarks import running
+from benchmarks.methods import ledger
+from benchmarks.methods import running
 
 _MOST_TRIALS = 20
 _TINY = 1e-12

@@ -8,11 +8,11 @@ import math
 import pathlib
 import statistics
 
-from benchmarks import cell_files
-from benchmarks import cells
-from benchmarks import opponents
-from benchmarks import running
-from benchmarks import targets
+from benchmarks.methods import opponents
+from benchmarks.methods import running
+from benchmarks.methods import targets
+from benchmarks.savings import cell_files
+from benchmarks.savings import cells
 
 _CURVE_POINTS = 40
 

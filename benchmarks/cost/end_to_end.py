@@ -1,6 +1,6 @@
 """Optimizer steps per second on a transformer, with and without prediction.
 
-python -m benchmarks.end_to_end [--width 768 --depth 12 ...]
+python -m benchmarks.cost.end_to_end [--width 768 --depth 12 ...]
 
 With K predicted steps after every true gradient, no rule can take more than
 K + 1 times the steps of the plain loop in the same time; the share of that
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import environment
-from benchmarks import timing
+from benchmarks.cost import timing
 import optax_predict
 
-_RESULTS = pathlib.Path(__file__).parent / "results"
+_RESULTS = pathlib.Path(__file__).parents[1] / "results"
 _VOCABULARY = 1024
 _STEPS = 4
 
@@ -162,7 +162,7 @@ def measure(module, tokens, rules: list[str], rounds: int) -> list[dict]:
 def main(argv: list[str] | None = None) -> None:
   """Measures one transformer and writes one JSON file for this device."""
   is_cpu = jax.default_backend() == "cpu"
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end")
+  parser = argparse.ArgumentParser(prog="python -m benchmarks.cost.end_to_end")
   parser.add_argument("--width", type=int, default=128 if is_cpu else 768)
   parser.add_argument("--depth", type=int, default=2 if is_cpu else 14)
   parser.add_argument("--batch", type=int, default=8 if is_cpu else 16)

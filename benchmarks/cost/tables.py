@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from benchmarks import report
+from benchmarks import markdown
 
 
 def _steps(found: dict) -> str:
@@ -32,7 +32,7 @@ def _steps(found: dict) -> str:
   head += ["bare step (us)", "step (us)", "ratio", "byte floor"]
   head += ["of the bandwidth", "host reads"]
   head += ["compile (s), ours / bare", "copies of an array"]
-  return report.table([*head, "temp (parameter sizes)"], rows)
+  return markdown.table([*head, "temp (parameter sizes)"], rows)
 
 
 def _share_of_bandwidth(row: dict, made: dict) -> str:
@@ -71,7 +71,7 @@ def _wall(found: dict) -> str:
   ]
   head = ["task", "base", "times x gradient / update", "base (s)"]
   head += ["accelerated (s)", "speed-up", "true gradients", "their ratio"]
-  return report.table([*head, "L-BFGS-B (s)", "compile (s)"], rows)
+  return markdown.table([*head, "L-BFGS-B (s)", "compile (s)"], rows)
 
 
 def _end_to_end(found: dict) -> str:
@@ -90,7 +90,7 @@ def _end_to_end(found: dict) -> str:
   ]
   head = ["rule", "parameters", "plain step (ms)", "with prediction (ms)"]
   head += ["steps per gradient", "steps per second / plain", "of the bound"]
-  return report.table([*head, "compile (s)"], rows)
+  return markdown.table([*head, "compile (s)"], rows)
 
 
 def section(folder: pathlib.Path) -> str:

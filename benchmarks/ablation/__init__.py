@@ -1,0 +1,1 @@
+"""What each choice in the defaults is worth."""

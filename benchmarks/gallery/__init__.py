@@ -1,0 +1,1 @@
+"""The notebooks of the gallery at full size."""

@@ -1,0 +1,1 @@
+"""True gradients to a target, tuned: cells, their analysis and the report."""
