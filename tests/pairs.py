@@ -13,7 +13,7 @@ from optax_predict.core import reductions
 def step(way, basis, known, rows, i, say, pair):
   """The i-th pair; ``rows`` are the coordinates of all.
 
-  ``way`` is one of the modules ``_basis`` and ``_selection``. Returns the next
+  ``way`` is one of the modules ``rotation`` and ``selection``. Returns the next
   basis, its inner products and the next rows, then the addition and the reduction.
   """
   inside = jnp.stack(

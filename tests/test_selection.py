@@ -128,22 +128,31 @@ def test_nearly_equal_vectors_keep_what_they_differ_by():
   assert np.all(errors[-20:] < 1e-3)
 
 
-def test_sums_that_are_off_by_more_than_vectors_differ_do_no_harm():
-  """A run at a steady pace, where a million numbers are summed up."""
-  rng = np.random.default_rng(5)
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_that_are_off_by_more_than_vectors_differ_do_no_harm(seed):
+  """A run at a steady pace, where a million numbers are summed up.
+
+  Nothing is divided by less than what the sums are off by, whose root bounds the
+  coordinates: largest over 60 seeds 12 in the median and 64 at most, without damping
+  195 and 852, with negative eigenvalues 1e13. So many times what the vectors differ
+  by is how far a sum may be off.
+  """
+  off, differ = 3e-5, 1e-6
+  rng = np.random.default_rng(seed)
   basis, known, rows = empty(8, 20)
   unit = np.linalg.qr(rng.normal(size=(SIZE, 1)))[0][:, 0]
   for i in range(20):
     # As symmetric as they are in use: each sum is kept once.
-    noise = 3e-5 * rng.normal(size=(8, 8)) * (np.asarray(known) > 0)
+    noise = off * rng.normal(size=(8, 8)) * (np.asarray(known) > 0)
     known = known + jnp.asarray(np.tril(noise, -1) + np.tril(noise, -1).T)
-    pair = cast(unit + 1e-6 * rng.normal(size=(2, SIZE)))
+    pair = cast(unit + differ * rng.normal(size=(2, SIZE)))
     say = jnp.asarray(fading(i, 20), jnp.float32)
     basis, known, rows, _ = step(basis, known, rows, i, say, pair)
     helpers.assert_finite((basis, known, rows))
-  assert np.max(np.abs(rows)) < 10
+  largest = 1 / np.sqrt(off)
+  assert np.max(np.abs(rows)) < largest
   errors = np.linalg.norm(dense(rows, basis) - unit, axis=1)
-  assert np.all(errors < 0.03)
+  assert np.all(errors < largest * differ * np.sqrt(SIZE))
 
 
 @pytest.mark.parametrize("none", [0, 1])
