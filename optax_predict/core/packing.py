@@ -93,18 +93,18 @@ def cond(
 
   def through(fn):
     def branch(inner, *operands):
-      tree, *others = fn(unpack(_close(inner), like), *operands)
-      return _close(pack(tree, like)), *others
+      tree, *others = fn(unpack(close(inner), like), *operands)
+      return close(pack(tree, like)), *others
 
     return branch
 
   inner, *others = lax.cond(
     predicate, through(true_fn), through(false_fn), pack(tree, like), *operands
   )
-  return unpack(_close(inner), like), *others
+  return unpack(close(inner), like), *others
 
 
-def _close(packed):
+def close(packed: Packed) -> Packed:
   """Keeps XLA from moving each small array into the branches by itself."""
   return packed._replace(vectors=lax.optimization_barrier(packed.vectors))
 

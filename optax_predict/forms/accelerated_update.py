@@ -62,8 +62,12 @@ def update(
     is_back = predictor.retreat.is_due > 0
     predictor = limits.end_retreat(predictor)
 
+  recorded = packing.pack(predictor, like)
+
   def take_window(moving, updates, stepped, start_state):
-    state = predictor._replace(**moving)
+    # Taken apart in here: a rest has no use for the pieces.
+    inner = packing.unpack(packing.close(recorded), like)
+    state = inner._replace(**moving)
     seen_updates, show_updates = few_arrays.see(updates, state)
     end, base_state = optax.apply_updates(seen, seen_updates), stepped
     if state.retreat is not None:

@@ -4,8 +4,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from benchmarks.ablation import __main__ as command
 from benchmarks.ablation import page as ablation
 from benchmarks.ablation import runs as ablation_runs
 from benchmarks.reliability import families
@@ -15,19 +17,19 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_the_docs_hold_the_table_of_the_json():
-  found = json.loads(ablation.RESULTS.read_text())
-  page = ablation.DOCS.read_text()
+  found = json.loads(command.RESULTS.read_text())
+  page = command.DOCS.read_text()
   assert ablation.text(found) in page
   assert ablation.fill(page, found) == page
 
 
 def test_published_runs_are_of_every_setting_and_not_of_the_published_seed():
-  found = json.loads(ablation.RESULTS.read_text())
+  found = json.loads(command.RESULTS.read_text())
   assert tuple(found["bases"]) == ablation_runs.BASES
   for cells in found["bases"].values():
     assert list(cells) == list(ablation_runs.SETTINGS)
     assert all(cell["runs"] >= 200 for cell in cells.values())
-  published = ablation.DOCS.parent / "reliability.json"
+  published = command.DOCS.parent / "reliability.json"
   size = json.loads(published.read_text())["size"]
   assert found["size"]["seed"] == ablation_runs.SIZE.seed != size["seed"]
 
@@ -35,7 +37,7 @@ def test_published_runs_are_of_every_setting_and_not_of_the_published_seed():
 def test_every_setting_can_be_built():
   buffers = {}
   for name, make in ablation_runs.SETTINGS.items():
-    leaves = jax.tree.leaves(make().init(jnp.zeros(17)))
+    leaves = jax.tree.leaves(make(optax.identity()).init(jnp.zeros(17)))
     buffers[name] = sum(leaf.shape == (17,) for leaf in leaves)
   assert len(buffers) == 32
   assert buffers["memory=20"] - buffers["memory=2"] == 20 - 2

@@ -232,7 +232,7 @@ def test_page_and_figure_are_written(compared, tmp_path):
     json.loads((tmp_path / "reliability.json").read_text())
   )
   assert "2 minutes in 2 processes" in page
-  assert "**1 of 18 runs were lost with prediction" in page
+  assert "**1 of 30 runs were lost with prediction" in page
   assert (
     "1 of the 1 the base alone loses later. 1 of all ended not finite" in page
   )
@@ -241,7 +241,7 @@ def test_page_and_figure_are_written(compared, tmp_path):
   # Said of one run only, where it is among the lost.
   assert "looked at step by step" not in page
   assert (
-    "**Of 18 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
+    "**Of 30 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
     " only.**" in page
   )
   assert "| 0.001 | CUTEst | sgd | its own | 9 | **2** | 1 | 1.50 | 3 |" in page
