@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its HLO text."""
+"""What a compiled program sends between devices and runs, read from its HLO text."""
 
 from collections.abc import Iterator
 import math
@@ -24,6 +24,19 @@ _CALLED = re.compile(
 _CALLED_LISTS = re.compile(
   r"\b(branch_computations|called_computations|calls)=\{([^}]*)\}"
 )
+
+
+# What names or hands on, and runs nothing.
+_PLUMBING = (
+  "after-all",
+  "bitcast",
+  "constant",
+  "get-tuple-element",
+  "opt-barrier",
+  "parameter",
+  "tuple",
+)
+_INSIDE = ("while", "conditional", "call")
 
 
 class Collective(NamedTuple):
@@ -67,6 +80,31 @@ def collectives(text: str) -> list[Collective]:
   """
   entry, computations = _parse(text)
   return list(_walk(computations, entry, ()))
+
+
+def count_operations(text: str) -> int:
+  """Operations that one run of a program takes, each a kernel or a library's call.
+
+  A loop's body and condition count once, of a conditional the longest branch.
+
+  Args:
+    text: ``jitted.lower(...).compile().as_text()``.
+  """
+  entry, computations = _parse(text)
+  return _count(computations, entry)
+
+
+def _count(computations, name):
+  total = 0
+  for instruction in computations[name].values():
+    if instruction.opcode in _PLUMBING:
+      continue
+    if instruction.opcode not in _INSIDE:
+      total += 1
+      continue
+    inner = [_count(computations, called) for called, _ in _called(instruction)]
+    total += max(inner) if instruction.opcode == "conditional" else sum(inner)
+  return total
 
 
 def _parse(text):

@@ -43,6 +43,46 @@ def _share_of_bandwidth(row: dict, made: dict) -> str:
   )
 
 
+def _accelerated(found: dict) -> str:
+  def times(row, name):
+    return f"{row['loop_s'][name] / row['loop_s']['base']:.1f}"
+
+  def rest(seconds):
+    # In a training step that takes as long as five updates.
+    return f"{1 + (seconds['rest'] / seconds['base'] - 1) / 5:.2f}"
+
+  rows = [
+    [
+      r["base"],
+      f"{r['arrays']} / {r['numbers']:,}",
+      f"{1e6 * r['loop_s']['base']:.3g} / {1e6 * r['call_s']['base']:.3g}",
+      f"{1e6 * r['loop_s']['rest']:.3g} / {1e6 * r['call_s']['rest']:.3g}",
+      f"{rest(r['loop_s'])} / {rest(r['call_s'])}",
+      f"{1e6 * r['loop_s']['record']:.3g}",
+      times(r, "record"),
+      times(r, "window"),
+      " / ".join(
+        str(r["operations"][name])
+        for name in ("update", "recording", "forecast")
+      ),
+      f"{r['state_arrays']} / {r['base_arrays']}",
+      f"{r['compile_s']:.1f}",
+    ]
+    for r in found["rows"]
+  ]
+  head = ["base", "arrays / numbers", "update (us), loop / call"]
+  head += [
+    "resting (us), loop / call",
+    "resting, step of 5 updates, loop / call",
+  ]
+  head += ["recorded (us)", "in updates", "with 32 steps, in updates"]
+  head += [
+    "operations: update / recording / forecast",
+    "arrays of state / base's",
+  ]
+  return markdown.table([*head, "compile (s)"], rows)
+
+
 def _wall(found: dict) -> str:
   def seconds(x):
     return "miss" if x is None else f"{x:.3f}"
@@ -97,6 +137,7 @@ def section(folder: pathlib.Path) -> str:
   """One table per device for each measurement that was made."""
   parts = []
   for kind, title, show in (
+    ("accelerated", "What `accelerate` costs at a true gradient", _accelerated),
     ("step_cost", "Cost of a predicted step", _steps),
     ("end_to_end", "Steps per second on a transformer", _end_to_end),
     ("wall_time", "Wall time to the target", _wall),

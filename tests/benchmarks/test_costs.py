@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from benchmarks.cost import accelerated
 from benchmarks.cost import step_cost
 from benchmarks.cost import tables as report_costs
 from benchmarks.cost import timing
 from benchmarks.cost import wall_time
+import optax_predict
 
 
 def test_rounds_are_interleaved_after_one_warm_up():
@@ -143,3 +145,48 @@ def test_floor_counts_each_buffer_once():
   assert [row["floor"] for row in rows] == wanted
   # Adam's seven buffers, and one more.
   assert rows[1]["bytes"] == pytest.approx(8 * 4 * 1000)
+
+
+def test_the_costs_of_accelerate_by_hand(tmp_path):
+  row = {
+    "base": "adam",
+    "arrays": 50,
+    "numbers": 1000,
+    "loop_s": {"base": 2e-6, "rest": 3e-6, "record": 8e-5, "window": 2e-4},
+    "call_s": {"base": 1e-5, "rest": 6e-5},
+    "compile_s": 4.04,
+    "state_arrays": 217,
+    "base_arrays": 101,
+    "operations": {"update": 4, "recording": 300, "forecast": 80},
+  }
+  found = {"made": {"device": "a processor"}, "rows": [row]}
+  (tmp_path / "accelerated_some.json").write_text(json.dumps(found))
+  line = report_costs.section(tmp_path).splitlines()[-1]
+  assert line == (
+    "| adam | 50 / 1,000 | 2 / 10 | 3 / 60 | 1.10 / 2.00 | 80 | 40.0 | 100.0"
+    " | 4 / 300 / 80 | 217 / 101 | 4.0 |"
+  )
+
+
+@pytest.mark.parametrize("name, steps", [("rest", 0), ("record", 0)])
+def test_a_gradient_is_let_through_or_recorded_without_a_window(name, steps):
+  horizon = accelerated._horizons()[name]
+  tx = optax_predict.accelerate(optax.sgd(0.1), horizon=horizon)
+  x, updates = jnp.ones(3), jax.jit(tx.update)
+  state = tx.init(x)
+  for _ in range(4):
+    _, state = updates(x, state, x)
+  stats = optax_predict.get_stats(state)
+  assert stats.predicted_steps == steps
+  assert stats.history_size == (1 if name == "rest" else 4)
+
+
+def test_a_timed_window_is_as_long_as_it_says():
+  horizon = accelerated._horizons()["window"]
+  tx = optax_predict.accelerate(optax.sgd(0.01), horizon=horizon)
+  params = accelerated._params(2, 10)
+  state = tx.init(params)
+  _, state = jax.jit(accelerated._loop(tx, 5))(params, state)
+  stats = optax_predict.get_stats(state)
+  # From the third on there is something to predict with.
+  assert stats.predicted_steps == 3 * accelerated.WINDOW

@@ -69,3 +69,36 @@ def test_asynchronous_collectives_are_refused():
 def test_text_without_an_entry_is_refused():
   with pytest.raises(ValueError, match="no entry computation"):
     hlo.collectives("HloModule nothing")
+
+
+def test_operations_are_counted_once_a_loop_and_of_the_longer_branch():
+  text = """%body (c: f32[4]) -> f32[4] {
+  %c = f32[4]{0} parameter(0)
+  %d = f32[4]{0} negate(%c)
+  ROOT %e = f32[4]{0} negate(%d)
+}
+
+%more (c.1: f32[4]) -> pred[] {
+  %c.1 = f32[4]{0} parameter(0)
+  ROOT %m = pred[] custom-call(%c.1)
+}
+
+%no (p: f32[4]) -> f32[4] {
+  ROOT %p = f32[4]{0} parameter(0)
+}
+
+%yes (q: f32[4]) -> f32[4] {
+  %q = f32[4]{0} parameter(0)
+  ROOT %r = f32[4]{0} negate(%q)
+}
+
+ENTRY %main (x: f32[4], y: pred[]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  %y = pred[] parameter(1)
+  %z = f32[4]{0} fusion(%x), kind=kLoop, calls=%yes
+  %w = f32[4]{0} while(%z), condition=%more, body=%body
+  ROOT %v = f32[4]{0} conditional(%y, %w, %w), branch_computations={%no, %yes}
+}
+"""
+  # One fusion, three of the loop, one of the branch.
+  assert hlo.count_operations(text) == 5
