@@ -1,6 +1,6 @@
 """python -m benchmarks.reliability [--quick] [--jobs 2] [--out docs].
 
-Writes reliability.md, reliability.json and reliability.png: about 15 minutes on
+Writes reliability.md, reliability.json and reliability.png: half an hour on
 two cores, or under a minute for a sample with --quick.
 """
 

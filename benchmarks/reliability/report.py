@@ -57,15 +57,6 @@ A run is
 """
 
 
-# What was seen where one run was looked at step by step; not computed.
-_SEEN = ("momentum", "tanh network 14")
-_WHY = """
-One of these was looked at step by step: momentum on "tanh network 14". Its loss rises
-above the start. No step is predicted in the five gradients before that, nor while it
-rises. The base alone does not rise above the start in ten times as many gradients.
-"""
-
-
 def text(results: dict[str, Any]) -> str:
   """The page."""
   made, size = results["made"], results["size"]
@@ -172,9 +163,7 @@ def _lost(results) -> str:
     )
   head = ["base", "rate", "runs", "lost", "later by the base too", "not finite"]
   head += ["lost by the control", f"{_FASTER} faster", "which"]
-  base, problem = _SEEN
-  is_seen = any(row[0] == base and problem in row[-1] for row in rows)
-  return table(head, rows) + (_WHY if is_seen else "")
+  return table(head, rows)
 
 
 def _quantile(ratios: np.ndarray, q: float) -> str:
