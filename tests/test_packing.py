@@ -123,7 +123,7 @@ def test_statistics_are_read_where_they_stand(options):
     options.get("correction_weight", 0.0),
     None,
   )
-  like = initial.shape_state(parts, jnp.float32)
+  like = initial.shape_state(parts, x)
   wanted = predict_state.get_stats(packing.unpack(state.predictor, like))
   check_equal(optax_predict.get_stats(state), wanted)
   assert wanted.computed_steps == 4
@@ -143,8 +143,56 @@ def test_the_predictor_is_few_arrays_however_many_the_parameters_are():
 def test_what_another_configuration_left_is_refused():
   x = jnp.ones(3)
   build_tx = functools.partial(optax_predict.accelerate, optax.sgd(0.1))
-  state = build_tx(FORECASTERS.secant(4)).init(x)
-  with pytest.raises(ValueError, match="another forecaster, memory or horizon"):
-    build_tx().update(x, state, x)
+  for forecaster in (None, FORECASTERS.momentum(history_size=3)):
+    other = FORECASTERS.momentum(history_size=2) if forecaster else None
+    state = build_tx(other or FORECASTERS.secant(4)).init(x)
+    with pytest.raises(ValueError, match="another forecaster, memory or hor"):
+      build_tx(forecaster).update(x, state, x)
   with pytest.raises(ValueError, match="parameters like"):
     build_tx().update(jnp.ones(4), build_tx().init(x), jnp.ones(4))
+
+
+def per_leaf(key_type):
+  """A forecaster of one gradient, with numbers of its own for every leaf."""
+
+  def init(params, dtype):
+    del dtype
+    return {
+      "last": jax.tree.map(jnp.zeros_like, params),
+      "sizes": jax.tree.map(lambda x: jnp.zeros([], jnp.float32), params),
+      "seen": jnp.zeros([2], bool),
+      "key": jax.random.wrap_key_data(jnp.zeros(key_type, jnp.uint32)),
+    }
+
+  def observe(gradients, history, motion, error):
+    del motion, error
+    return history | {
+      "last": gradients,
+      "sizes": jax.tree.map(jnp.linalg.norm, gradients),
+      "seen": jnp.ones([2], bool),
+    }
+
+  def predict(history, motion):
+    del motion
+    return optax_predict.Forecast(history["last"])
+
+  return optax_predict.Forecaster(init, observe, predict, history_size=1)
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 6])
+def test_a_history_of_a_users_own_stands_where_it_belongs(leaves):
+  tx = optax_predict.accelerate(
+    optax.sgd(0.1), per_leaf([2]), HORIZONS.fixed(1, min_correlation=-1)
+  )
+  params = {f"layer{i}": jnp.full([2], 1.0 + i) for i in range(leaves)}
+  state = tx.init(params)
+  for _ in range(3):
+    updates, state = tx.update(params, state, params)
+  # The step of the true gradient, and one forecast like it.
+  for name, update in updates.items():
+    np.testing.assert_allclose(update, -0.2 * params[name], rtol=1e-6)
+  assert [x.dtype for x in state.predictor.vectors] == [
+    jnp.int32,
+    jnp.float32,
+    bool,
+  ]

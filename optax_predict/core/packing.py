@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Packed(NamedTuple):
@@ -33,7 +34,7 @@ def pack(tree: Any, like: Any) -> Packed:
   Args:
     tree: any tree.
     like: the same tree, of arrays or of their shapes, with an empty array in the
-      place of every subtree that is to stand alone.
+      place of every subtree that is to stand alone. Random keys always do.
   """
   places = jax.tree.leaves(like)
   treedef: Any = jax.tree.structure(like)
@@ -114,4 +115,5 @@ def _dtypes(places):
 
 
 def _stands_alone(place):
-  return 0 in place.shape
+  # Random keys are of no dtype that a vector has.
+  return 0 in place.shape or not isinstance(place.dtype, np.dtype)

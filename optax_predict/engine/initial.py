@@ -62,15 +62,30 @@ def init_state(parts: Parts, params: Any) -> PredictState:
   )
 
 
-def shape_state(parts: Parts, dtype: Any) -> PredictState:
-  """The shapes of a state, with an empty array for what is like the parameters.
+def shape_state(parts: Parts, params: Any) -> PredictState:
+  """Shapes for :mod:`packing`: of the state that ``init_state`` makes."""
+  state = jax.eval_shape(functools.partial(init_state, parts), params)
+  return shape_small(parts, state)
 
-  Args:
-    parts: of the predictor.
-    dtype: of the numbers computed from the parameters, ``trees.tree_dtype``.
+
+def shape_small(parts: Parts, state: PredictState) -> PredictState:
+  """Shapes for :mod:`packing`: of this state.
+
+  What is a tree like the parameters stands alone, whatever its leaves are: it is
+  nothing where there are no parameters.
   """
-  empty = jax.ShapeDtypeStruct([0], dtype)
-  return jax.eval_shape(functools.partial(init_state, parts), empty)
+
+  def is_nothing(x):
+    return isinstance(x, tuple) and not x
+
+  without = jax.eval_shape(lambda: init_state(parts, ()))
+  places = jax.tree.leaves(without, is_leaf=is_nothing)
+  treedef: Any = jax.tree.structure(without, is_leaf=is_nothing)
+  alone = jax.ShapeDtypeStruct([0], jnp.float32)
+  return treedef.unflatten(
+    alone if is_nothing(place) else jax.ShapeDtypeStruct(x.shape, x.dtype)
+    for place, x in zip(places, treedef.flatten_up_to(state), strict=True)
+  )
 
 
 def check_state(parts: Parts, state: Any, params: Any) -> None:

@@ -63,10 +63,9 @@ def record_gradient(
 
   retreat = state.retreat
   # Two branches, and none in them that holds the history: XLA would copy it.
-  rest = state._replace(retreat=None)
-  like = initial.shape_state(parts, state.anchor.gradient_norm.dtype)
+  like = initial.shape_small(parts, state)._replace(retreat=None)
   (state,) = packing.cond(
-    is_usable, record, pass_by, (rest, like._replace(retreat=None))
+    is_usable, record, pass_by, (state._replace(retreat=None), like)
   )
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(

@@ -8,6 +8,7 @@ import optax
 
 from optax_predict.core import packing
 from optax_predict.core import trees
+from optax_predict.engine import initial
 from optax_predict.engine import limits
 from optax_predict.engine import recording
 from optax_predict.engine import window
@@ -30,7 +31,7 @@ def update(
 ) -> tuple[Any, AccelerateState]:
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
-  like = few_arrays.shape_predictor(parts, params)
+  like = initial.shape_state(parts, params)
   predictor = packing.unpack(state.predictor, like)
   seen, show = few_arrays.see(params, predictor)
   seen_gradients, show_gradients = few_arrays.see(gradients, predictor)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from optax_predict.core import checks
 from optax_predict.core import packing
-from optax_predict.core import trees
 from optax_predict.engine import initial
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import PredictState
@@ -26,23 +25,21 @@ def init_predictor(parts: Parts, params: Any) -> packing.Packed:
   # Without an anchor in it, a state could not tell what its predictor saw.
   seen = merge(params) if parts.keeps_anchor else params
   state = initial.init_state(parts, seen)
-  return packing.pack(state, shape_predictor(parts, params))
-
-
-def shape_predictor(parts: Parts, params: Any) -> PredictState:
-  """The shapes of what is packed, with an empty array for what stands alone."""
-  return initial.shape_state(parts, trees.tree_dtype(params))
+  return packing.pack(state, initial.shape_small(parts, state))
 
 
 def check_predictor(parts: Parts, state: Any, params: Any) -> None:
   """Refuses a state that a checkpoint or another optimizer has left."""
-  like = shape_predictor(parts, params)
+  like = initial.shape_state(parts, params)
 
   def check(state, params):
     wanted = packing.pack(
       jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), like
     )
-    if isinstance(state, packing.Packed):
+    # What stands alone is compared below, each part by its name.
+    if isinstance(state, packing.Packed) and (
+      len(state.trees) == len(wanted.trees)
+    ):
       wanted = wanted._replace(trees=state.trees)
     checks.check_state(state, wanted)
     predictor = packing.unpack(state, like)

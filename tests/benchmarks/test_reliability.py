@@ -239,7 +239,6 @@ def test_page_and_figure_are_written(compared, tmp_path):
   assert "a third of it 16.7% (control 0.0%, 5% faster 50.0%)" in page
   assert "noisy quadratic 1" in page
   # Said of one run only, where it is among the lost.
-  assert "looked at step by step" not in page
   assert (
     "**Of 30 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
     " only.**" in page
