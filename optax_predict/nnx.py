@@ -53,7 +53,7 @@ def fast_forward(
 
   Raises:
     TypeError: if ``optimizer`` is no ``nnx.Optimizer``.
-    ValueError: if the optimizer's state holds no ``PredictState``.
+    ValueError: if the optimizer's state holds no predictor's state.
 
   Examples:
     >>> from flax import nnx
@@ -124,7 +124,7 @@ def value_and_grad(
   Raises:
     TypeError: at the call, if ``state`` is missing, or if ``fn`` returns an
       integer and there is no ``skipped``: integers have no NaN.
-    ValueError: at the call, if ``state`` holds no ``PredictState`` or
+    ValueError: at the call, if ``state`` holds no predictor's state or
       ``skipped`` differs from what ``fn`` returns.
 
   Examples:

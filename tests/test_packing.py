@@ -16,12 +16,14 @@ from optax_predict.core import packing
 from optax_predict.engine import initial
 from optax_predict.engine import predictor
 from optax_predict.engine import state as predict_state
+from tests import helpers
 
 FORECASTERS = optax_predict.forecasters
 HORIZONS = optax_predict.horizons
 
+KINDS = {"int32": 0, "bool": 0, "int8": 0, "float32": 1, "bfloat16": 1}
 arrays = st.tuples(
-  st.sampled_from(["int32", "float32", "bfloat16"]),
+  st.sampled_from([*KINDS, "uint32", "complex64"]),
   st.lists(st.integers(1, 3), max_size=3),
 )
 trees = st.lists(st.one_of(arrays, st.none()), min_size=1, max_size=8)
@@ -33,7 +35,7 @@ def build(kinds):
   for kind in kinds:
     if kind is None:
       tree.append({"x": jnp.arange(4.0), "y": (jnp.ones(2, jnp.int32),)})
-      like.append(jax.ShapeDtypeStruct([0], jnp.float32))
+      like.append(None)
       continue
     dtype, shape = kind
     size = int(np.prod(shape))
@@ -57,13 +59,33 @@ def test_a_tree_comes_back(kinds):
   tree, like = build(kinds)
   packed = packing.pack(tree, like)
   check_equal(packing.unpack(packed, like), tree)
-  small = [kind for kind in kinds if kind is not None]
-  assert [x.dtype for x in packed.vectors] == list(
-    dict.fromkeys(jnp.dtype(dtype) for dtype, _ in small)
-  )
-  sizes = sum(int(np.prod(shape)) for _, shape in small)
-  assert sum(x.size for x in packed.vectors) == sizes
-  assert len(packed.trees) == kinds.count(None)
+  # Those that fit into no vector stand alone too.
+  sizes, alone = [0, 0], 0
+  for dtype, shape in (kind or (None, []) for kind in kinds):
+    if dtype in KINDS:
+      sizes[KINDS[dtype]] += int(np.prod(shape))
+    else:
+      alone += 1
+  assert [packed.integers.size, packed.numbers.size] == sizes
+  assert packed.integers.dtype == jnp.int32
+  assert packed.numbers.dtype == jnp.float32
+  assert len(packed.trees) == alone
+
+
+def test_nothing_is_rounded_beside_numbers_of_64_bits():
+  with helpers.x64(True):
+    tree = [jnp.asarray(1 / 3, x) for x in ("float32", "float64")]
+    packed = packing.pack(tree, tree)
+    assert packed.numbers.dtype == jnp.float64
+    check_equal(packing.unpack(packed, tree), tree)
+
+
+def test_what_comes_back_otherwise_is_named():
+  tree, like = build([("float32", [2]), ("int32", [])])
+  for i, other in ((0, jnp.ones(3)), (1, jnp.ones([]))):
+    changed = [other if i == j else x for j, x in enumerate(tree)]
+    with pytest.raises(ValueError, match=rf"\[{i}\] came back as float32"):
+      packing.pack(changed, like)
 
 
 def test_many_at_once_come_back_with_their_axis():
@@ -77,19 +99,16 @@ def test_many_at_once_come_back_with_their_axis():
 def test_a_branch_gives_what_lax_gives(choice):
   tree, like = build([("float32", [2]), ("int32", []), None, ("float32", [])])
 
-  def true_fn(tree, x):
-    return [jax.tree.map(lambda y: y + 1, t) for t in tree], 2 * x
+  def true_fn(tree):
+    return [jax.tree.map(lambda y: y + 1, t) for t in tree]
 
-  def false_fn(tree, x):
-    return tree, x
+  def false_fn(tree):
+    return tree
 
   found = jax.jit(
-    lambda choice: packing.cond(
-      choice, true_fn, false_fn, (tree, like), jnp.ones(3)
-    )
+    lambda choice: packing.cond(choice, true_fn, false_fn, tree, like)
   )(choice)
-  wanted = lax.cond(choice, true_fn, false_fn, tree, jnp.ones(3))
-  check_equal(found, wanted)
+  check_equal(found, lax.cond(choice, true_fn, false_fn, tree))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +155,7 @@ def test_the_predictor_is_few_arrays_however_many_the_parameters_are():
     init = optax_predict.accelerate(optax.sgd(0.1)).init
     return len(jax.tree.leaves(jax.eval_shape(init, params)))
 
-  # Ten of history, the last gradient, two places, numbers and counters.
+  # Ten of history, the last gradient, two places, integers and numbers.
   assert [count(n) for n in (1, 5, 50)] == [15, 15, 15]
 
 
@@ -152,23 +171,41 @@ def test_what_another_configuration_left_is_refused():
     build_tx().update(jnp.ones(4), build_tx().init(x), jnp.ones(4))
 
 
-def per_leaf(key_type):
-  """A forecaster of one gradient, with numbers of its own for every leaf."""
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_map_params_sees_parameters_of_any_precision(dtype):
+  with helpers.x64(dtype == "float64"):
+    tx = optax_predict.accelerate(optax.adam(0.1))
+    state = tx.init({"a": jnp.ones(3, dtype), "b": jnp.ones([2, 2], dtype)})
+    names = {"a": "a", "b": "b"}
+    found = optax.tree.map_params(tx, lambda _, name: name, state, names)
+  kept = jax.tree.leaves(
+    found.predictor.trees, is_leaf=lambda x: isinstance(x, dict)
+  )
+  # The last gradient, ten vectors, and where a window and a way back began.
+  assert kept == 13 * [names]
+
+
+def of_its_own():
+  """A forecaster of the last gradient, with all sorts of things beside it."""
 
   def init(params, dtype):
     del dtype
+    leaves = jax.tree.leaves(params)
     return {
       "last": jax.tree.map(jnp.zeros_like, params),
-      "sizes": jax.tree.map(lambda x: jnp.zeros([], jnp.float32), params),
+      "sizes": [jnp.zeros([]) for _ in leaves],
+      "all": jnp.concatenate([jnp.zeros(x.size) for x in leaves]),
       "seen": jnp.zeros([2], bool),
-      "key": jax.random.wrap_key_data(jnp.zeros(key_type, jnp.uint32)),
+      "key": jax.random.key(0),
     }
 
   def observe(gradients, history, motion, error):
     del motion, error
+    leaves = jax.tree.leaves(gradients)
     return history | {
       "last": gradients,
-      "sizes": jax.tree.map(jnp.linalg.norm, gradients),
+      "sizes": [jnp.linalg.norm(x) for x in leaves],
+      "all": jnp.concatenate([x.ravel() for x in leaves]),
       "seen": jnp.ones([2], bool),
     }
 
@@ -180,10 +217,9 @@ def per_leaf(key_type):
 
 
 @pytest.mark.parametrize("leaves", [1, 2, 6])
-def test_a_history_of_a_users_own_stands_where_it_belongs(leaves):
-  tx = optax_predict.accelerate(
-    optax.sgd(0.1), per_leaf([2]), HORIZONS.fixed(1, min_correlation=-1)
-  )
+def test_a_history_of_a_users_own_stands_alone(leaves):
+  horizon = HORIZONS.fixed(1, min_correlation=-1)
+  tx = optax_predict.accelerate(optax.sgd(0.1), of_its_own(), horizon)
   params = {f"layer{i}": jnp.full([2], 1.0 + i) for i in range(leaves)}
   state = tx.init(params)
   for _ in range(3):
@@ -191,8 +227,3 @@ def test_a_history_of_a_users_own_stands_where_it_belongs(leaves):
   # The step of the true gradient, and one forecast like it.
   for name, update in updates.items():
     np.testing.assert_allclose(update, -0.2 * params[name], rtol=1e-6)
-  assert [x.dtype for x in state.predictor.vectors] == [
-    jnp.int32,
-    jnp.float32,
-    bool,
-  ]

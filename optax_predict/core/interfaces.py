@@ -90,6 +90,9 @@ class Forecaster(NamedTuple):
     needs_look_ahead: whether a forecast may not be finite, or be expected to be
       poor, where one earlier in the window was not. ``False`` spares the look at
       each; :func:`fast_forward` then takes several steps in one pass.
+    leave_out_trees: ``leave_out_trees(history) -> history``, optional: with ``None``
+      in the place of every tree that is like the parameters. What is left is small
+      and kept in two arrays by :func:`accelerate`, which spares time at every call.
   """
 
   init: Callable[[PyTree, Any], PyTree]
@@ -99,6 +102,7 @@ class Forecaster(NamedTuple):
   needs_params: bool = False
   project: Callable[[PyTree, Motion], tuple[jax.Array, PyTree]] | None = None
   needs_look_ahead: bool = True
+  leave_out_trees: Callable[[PyTree], PyTree] | None = None
 
 
 class ForecastError(NamedTuple):

@@ -1,4 +1,4 @@
-"""The state that a predictor begins with, and what tells it from another's."""
+"""The state that a predictor begins with, and what of it is small."""
 
 import functools
 from typing import Any
@@ -63,29 +63,28 @@ def init_state(parts: Parts, params: Any) -> PredictState:
 
 
 def shape_state(parts: Parts, params: Any) -> PredictState:
-  """Shapes for :mod:`packing`: of the state that ``init_state`` makes."""
-  state = jax.eval_shape(functools.partial(init_state, parts), params)
-  return shape_small(parts, state)
-
-
-def shape_small(parts: Parts, state: PredictState) -> PredictState:
-  """Shapes for :mod:`packing`: of this state.
-
-  What is a tree like the parameters stands alone, whatever its leaves are: it is
-  nothing where there are no parameters.
-  """
-
-  def is_nothing(x):
-    return isinstance(x, tuple) and not x
-
-  without = jax.eval_shape(lambda: init_state(parts, ()))
-  places = jax.tree.leaves(without, is_leaf=is_nothing)
-  treedef: Any = jax.tree.structure(without, is_leaf=is_nothing)
-  alone = jax.ShapeDtypeStruct([0], jnp.float32)
-  return treedef.unflatten(
-    alone if is_nothing(place) else jax.ShapeDtypeStruct(x.shape, x.dtype)
-    for place, x in zip(places, treedef.flatten_up_to(state), strict=True)
+  """The ``like`` of :mod:`packing` for the state that ``init_state`` makes."""
+  return jax.eval_shape(
+    lambda params: leave_out_trees(parts, init_state(parts, params)), params
   )
+
+
+def leave_out_trees(parts: Parts, state: PredictState) -> Any:
+  """The state with ``None`` in the place of all that is like the parameters.
+
+  That is the whole history of a forecaster that does not say.
+  """
+  history = None
+  if parts.forecaster.leave_out_trees is not None:
+    history = parts.forecaster.leave_out_trees(state.gradient_history)
+  left: Any = state._replace(
+    gradient_history=history,
+    anchor=state.anchor._replace(params=None),
+    accumulated_correction=None,
+  )
+  if state.retreat is not None:
+    left = left._replace(retreat=state.retreat._replace(start_params=None))
+  return left
 
 
 def check_state(parts: Parts, state: Any, params: Any) -> None:

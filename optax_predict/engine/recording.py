@@ -56,17 +56,13 @@ def record_gradient(
   located = moved._replace(distance=distance)
 
   def record(state):
-    return (_record(parts, gradients, located, value, state),)
-
-  def pass_by(state):
-    return (_pass_by(state),)
+    return _record(parts, gradients, located, value, state)
 
   retreat = state.retreat
   # Two branches, and none in them that holds the history: XLA would copy it.
-  like = initial.shape_small(parts, state)._replace(retreat=None)
-  (state,) = packing.cond(
-    is_usable, record, pass_by, (state._replace(retreat=None), like)
-  )
+  state = state._replace(retreat=None)
+  like = initial.leave_out_trees(parts, state)
+  state = packing.cond(is_usable, record, _pass_by, state, like)
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
     ~is_finite | (is_usable & is_wrong), params, retreat

@@ -261,7 +261,7 @@ def _open(state: PredictState | AccelerateState) -> PredictState:
       ),
     }
   )
-  return packing.unpack(state.predictor, like)
+  return packing.unpack(state.predictor._replace(trees=()), like)
 
 
 def reset(state: PredictState | AccelerateState) -> Any:

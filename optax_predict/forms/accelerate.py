@@ -147,7 +147,6 @@ def accelerate(
       )
     params = _select_trained(updates, params)
     checks.check_params(params)
-    few_arrays.check_predictor(parts, state.predictor, params)
     checks.check_gradients(updates)
     checks.check_like("gradients", updates, params)
     is_plain = checks.is_all_arrays((updates, state, params, extra_args))

@@ -31,6 +31,7 @@ def update(
 ) -> tuple[Any, AccelerateState]:
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
+  few_arrays.check_predictor(parts, state.predictor, params)
   like = initial.shape_state(parts, params)
   predictor = packing.unpack(state.predictor, like)
   seen, show = few_arrays.see(params, predictor)
@@ -65,7 +66,8 @@ def update(
 
   recorded = packing.pack(predictor, like)
 
-  def take_window(moving, updates, stepped, start_state):
+  def take_window(carry):
+    moving, updates, stepped, start_state = carry
     # Taken apart in here: a rest has no use for the pieces.
     inner = packing.unpack(packing.close(recorded), like)
     state = inner._replace(**moving)
@@ -96,11 +98,9 @@ def update(
   moving, updates, base_state, start_state = packing.cond(
     is_back | (predictor.window.remaining_steps > 0),
     take_window,
-    lambda *unchanged: unchanged,
-    (_pick(predictor), _pick(like)),
-    updates,
-    base_state,
-    state.start_base_state,
+    lambda carry: carry,
+    (_pick(predictor), updates, base_state, state.start_base_state),
+    (_pick(like), None, None, None),
   )
   predictor = predictor._replace(**moving)
   kept = None

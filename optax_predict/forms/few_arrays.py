@@ -1,4 +1,4 @@
-"""An accelerated optimizer's predictor, in as few arrays as can be."""
+"""A predictor, its state and what it sees of the parameters, in few arrays."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def init_predictor(parts: Parts, params: Any) -> packing.Packed:
   # Without an anchor in it, a state could not tell what its predictor saw.
   seen = merge(params) if parts.keeps_anchor else params
   state = initial.init_state(parts, seen)
-  return packing.pack(state, initial.shape_small(parts, state))
+  return packing.pack(state, initial.leave_out_trees(parts, state))
 
 
 def check_predictor(parts: Parts, state: Any, params: Any) -> None:
@@ -33,9 +33,7 @@ def check_predictor(parts: Parts, state: Any, params: Any) -> None:
   like = initial.shape_state(parts, params)
 
   def check(state, params):
-    wanted = packing.pack(
-      jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like), like
-    )
+    wanted = packing.pack(_zeros(like), like)
     # What stands alone is compared below, each part by its name.
     if isinstance(state, packing.Packed) and (
       len(state.trees) == len(wanted.trees)
@@ -85,3 +83,7 @@ def _is_vector(tree):
 def _is_split(x):
   sharding = getattr(jax.typeof(x), "sharding", None)
   return any(axis is not None for axis in getattr(sharding, "spec", ()))
+
+
+def _zeros(like):
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

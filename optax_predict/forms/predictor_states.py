@@ -12,13 +12,13 @@ def should_compute_full(opt_state: Any) -> jax.Array:
   """Whether a true gradient is due.
 
   Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
+    opt_state: an optimizer state that holds the state of one or more predictors.
 
   Returns:
     ``bool[]``, true when at least one of them asks for a true gradient.
 
   Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
+    ValueError: if ``opt_state`` holds none.
   """
   due = [
     predict_state.should_compute_full(s) for s in predict_states(opt_state)
@@ -26,24 +26,18 @@ def should_compute_full(opt_state: Any) -> jax.Array:
   return jnp.any(jnp.stack(due))
 
 
-def remaining_steps(opt_state: Any) -> jax.Array:
-  """Predicted steps that the window still has: the fewest of any predictor."""
-  left = [s.window.remaining_steps for s in predict_states(opt_state)]
-  return jnp.min(jnp.stack(left))
-
-
 def get_stats(opt_state: Any) -> predict_state.PredictorStats:
   """Counts and errors of the predictions so far.
 
   Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
+    opt_state: an optimizer state that holds the state of one or more predictors.
 
   Returns:
     :class:`PredictorStats`. Of several predictors (``optax.partition``), the
     one with the most true gradients.
 
   Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
+    ValueError: if ``opt_state`` holds none.
   """
   stats = [predict_state.get_stats(s) for s in predict_states(opt_state)]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *stats)
@@ -60,13 +54,13 @@ def reset(opt_state: Any) -> Any:
   Use it when the problem changes: another data set, a loss term switched on.
 
   Args:
-    opt_state: an optimizer state that holds one or more ``PredictState``.
+    opt_state: an optimizer state that holds the state of one or more predictors.
 
   Returns:
-    The optimizer state, each ``PredictState`` in it as after ``init``.
+    The optimizer state, each predictor's in it as after ``init``.
 
   Raises:
-    ValueError: if ``opt_state`` holds no ``PredictState``.
+    ValueError: if ``opt_state`` holds none.
   """
   predict_states(opt_state)
   return map_states(predict_state.reset, opt_state)

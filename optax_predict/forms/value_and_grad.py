@@ -47,13 +47,13 @@ def value_and_grad(
 
   Returns:
     A function of ``fun``'s arguments, with ``state``, an optimizer state that
-    holds a ``PredictState``, and optionally ``skipped``, of the structure,
+    holds a predictor's state, and optionally ``skipped``, of the structure,
     shapes and dtypes that ``fun`` returns.
 
   Raises:
     TypeError: at the call, if ``state`` is missing, or if ``fun`` returns an
       integer and there is no ``skipped``: integers have no NaN.
-    ValueError: at the call, if ``state`` holds no ``PredictState`` or
+    ValueError: at the call, if ``state`` holds no predictor's state or
       ``skipped`` differs from what ``fun`` returns.
 
   Examples:

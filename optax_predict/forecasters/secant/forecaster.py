@@ -12,6 +12,7 @@ from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.forecasters.secant import kept_pairs
 from optax_predict.forecasters.secant import model
+from optax_predict.forecasters.secant.history import leave_out_trees
 from optax_predict.forecasters.secant.history import SecantHistory
 from optax_predict.forecasters.secant.inverse import invert
 
@@ -284,4 +285,5 @@ def secant(
     history_size=m + 1,
     needs_params=True,
     project=project,
+    leave_out_trees=leave_out_trees,
   )

@@ -1,5 +1,6 @@
 """What the secant forecaster keeps."""
 
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -45,3 +46,9 @@ class SecantHistory(NamedTuple):
   fits: jax.Array
   scores: jax.Array
   errors: jax.Array
+
+
+def leave_out_trees(history: SecantHistory) -> Any:
+  """The numbers and small matrices alone."""
+  kept: Any = history.kept
+  return history._replace(last_gradient=None, kept=kept._replace(basis=None))
