@@ -91,7 +91,7 @@ def _seconds(
     state = tx.init(params)
     carry = jax.jit(_loop(tx, _FILL))(params, state)
     if is_called:
-      program = jax.jit(functools.partial(_step, tx))
+      program = jax.jit(functools.partial(_step, tx), donate_argnums=(0, 1))
       runs[name] = timing.Carried(program, carry, calls=count)
     else:
       runs[name] = timing.Carried(jax.jit(_loop(tx, count)), carry)
