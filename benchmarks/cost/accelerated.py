@@ -89,12 +89,12 @@ def _seconds(
   runs = {}
   for name, tx in contestants.items():
     state = tx.init(params)
+    # Enough gradients to fill any history.
     carry = jax.jit(_loop(tx, _FILL))(params, state)
-    if is_called:
-      program = jax.jit(functools.partial(_step, tx), donate_argnums=(0, 1))
-      runs[name] = timing.Carried(program, carry, calls=count)
-    else:
-      runs[name] = timing.Carried(jax.jit(_loop(tx, count)), carry)
+    run = functools.partial(_step, tx) if is_called else _loop(tx, count)
+    program = jax.jit(run, donate_argnums=(0, 1))
+    calls = count if is_called else 1
+    runs[name] = timing.Carried(program, carry, calls=calls)
   found = timing.interleaved(runs)
   return {name: statistics.median(x) / count for name, x in found.items()}
 

@@ -64,7 +64,8 @@ def shorten_gradient(gradients: Any, state: PredictState) -> Any:
     # Of the gradients that a window went wrong at, these are not recorded.
     is_lost = (state.retreat.is_due > 0) & (state.window.elapsed_steps > 1)
     scale = jnp.where(is_lost, 0, scale)
-  return trees.scaled(scale, gradients)
+  # One number: XLA would find it again for every element.
+  return trees.scaled(lax.optimization_barrier(scale), gradients)
 
 
 def set_reach(
