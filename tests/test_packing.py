@@ -162,9 +162,14 @@ def test_the_predictor_is_few_arrays_however_many_the_parameters_are():
 def test_what_another_configuration_left_is_refused():
   x = jnp.ones(3)
   build_tx = functools.partial(optax_predict.accelerate, optax.sgd(0.1))
-  for forecaster in (None, FORECASTERS.momentum(history_size=3)):
-    other = FORECASTERS.momentum(history_size=2) if forecaster else None
-    state = build_tx(other or FORECASTERS.secant(4)).init(x)
+  for other, forecaster in (
+    (FORECASTERS.secant(4), None),
+    (
+      FORECASTERS.momentum(history_size=2),
+      FORECASTERS.momentum(history_size=3),
+    ),
+  ):
+    state = build_tx(other).init(x)
     with pytest.raises(ValueError, match="another forecaster, memory or hor"):
       build_tx(forecaster).update(x, state, x)
   with pytest.raises(ValueError, match="parameters like"):

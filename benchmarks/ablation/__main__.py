@@ -1,6 +1,6 @@
 """What each choice in the defaults is worth: one change at a time.
 
-python -m benchmarks.ablation          # everything, about an hour
+python -m benchmarks.ablation          # everything, an hour or more
 python -m benchmarks.ablation --table  # only the table and the figure
 python -m benchmarks.ablation --settings default "memory=*"  # keeps the rest
 

@@ -39,7 +39,6 @@ def _adaptive(**options) -> running.Accelerate:
   """The default forecaster; an option of None switches that limit off."""
   given = {k: v for k, v in options.items() if v is not None}
   lifted = {k: None for k in options.keys() - given.keys()}
-
   return _horizon(lambda: horizons.adaptive(**given)._replace(**lifted))
 
 
@@ -111,10 +110,7 @@ SETTINGS: dict[str, running.Accelerate] = {
   "forecaster holt": _forecaster(forecasters.holt),
   "forecaster momentum": _forecaster(forecasters.momentum),
   "the original rule": functools.partial(
-    optax_predict.accelerate,
-    forecaster=forecasters.momentum(momentum=0.9, history_size=5),
-    horizon=horizons.fixed(opponents.REPEATS, min_correlation=0.8),
-    correction_weight=0.5,
+    optax_predict.accelerate, **opponents.original_rule()
   ),
 }
 

@@ -21,7 +21,7 @@ import nbclient
 import nbformat
 
 from benchmarks import environment
-from benchmarks.gallery import page as gallery_page
+from benchmarks.gallery import page
 
 _ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOKS = _ROOT / "notebooks"
@@ -66,7 +66,7 @@ def run(folder: pathlib.Path, chosen: list[str], is_full: bool) -> None:
 def write_page(folder: pathlib.Path) -> None:
   """`docs/gallery.md` from the JSON alone."""
   found = json.loads((folder / "gallery.json").read_text())
-  (_DOCS / "gallery.md").write_text(gallery_page.text(found))
+  (_DOCS / "gallery.md").write_text(page.text(found))
 
 
 def execute(name: str, size: str) -> tuple[Any, dict[str, dict]]:

@@ -78,17 +78,23 @@ def _accelerating(base, rate):
   return optax_predict.accelerate(base(rate))
 
 
-def original_rule() -> optax.GradientTransformation:
-  """The rule this library grew from, with its own numbers."""
-  return optax_predict.predict_gradients(
-    optax_predict.forecasters.momentum(momentum=0.9, history_size=5),
-    optax_predict.horizons.fixed(prediction_steps=REPEATS, min_correlation=0.8),
-    correction_weight=0.5,
-  )
+def original_rule() -> dict[str, Any]:
+  """Options of a predictor: the rule this library grew from, with its numbers."""
+  return {
+    "forecaster": optax_predict.forecasters.momentum(
+      momentum=0.9, history_size=5
+    ),
+    "horizon": optax_predict.horizons.fixed(
+      prediction_steps=REPEATS, min_correlation=0.8
+    ),
+    "correction_weight": 0.5,
+  }
 
 
 def _original(base, rate):
-  return optax.chain(original_rule(), base(rate))
+  return optax.chain(
+    optax_predict.predict_gradients(**original_rule()), base(rate)
+  )
 
 
 def _methods() -> list[Method]:

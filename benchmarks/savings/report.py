@@ -326,7 +326,7 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     summary: what `summary.collect` made.
     prefix: the way from RESULTS.md to the folder, with a slash at its end.
   """
-  from benchmarks.cost import tables as report_costs
+  from benchmarks.cost import tables
 
   near = lambda r: abs(r - 1) <= analysis.NOTHING  # noqa: E731
   parts = [
@@ -367,7 +367,7 @@ def text(folder: pathlib.Path, summary: dict, prefix: str = "") -> str:
     " quarter and at the end of the budget; five seeds, paired; a ratio of"
     f" losses above {analysis.NOISY_HARM} is harm.\n",
     _noisy(summary),
-    report_costs.section(folder),
+    tables.section(folder),
     "## Evaluations to 1e-3, by task\n",
     *(
       f"### {title}\n\n{_by_task(summary, key)}"

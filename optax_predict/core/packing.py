@@ -14,6 +14,8 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_predict.core import trees
+
 
 class Packed(NamedTuple):
   """A tree in few arrays.
@@ -43,8 +45,8 @@ def pack(tree: Any, like: Any) -> Packed:
   Raises:
     ValueError: if an array has another shape or dtype than ``like`` says.
   """
-  alone: list[Any] = []
-  small: dict[Any, list[Any]] = {kind: [] for kind in _vectors(like)}
+  dtypes, alone = _vectors(like), []
+  small: dict[Any, list[Any]] = {kind: [] for kind in dtypes}
   treedef: Any = jax.tree.structure(like, is_leaf=_is_none)
   places = jax.tree_util.tree_leaves_with_path(like, is_leaf=_is_none)
   for (path, place), part in zip(
@@ -60,7 +62,7 @@ def pack(tree: Any, like: Any) -> Packed:
     jnp.concatenate(
       [x.astype(dtype) for x in small[kind]] or [jnp.zeros([0], dtype)]
     )
-    for kind, dtype in _vectors(like).items()
+    for kind, dtype in dtypes.items()
   )
   return Packed(integers, numbers, tuple(alone))
 
@@ -121,11 +123,11 @@ def _is_none(x):
 
 def _vectors(like):
   """The dtype of each vector, by the kind of what it holds."""
-  widest = jnp.dtype(jnp.float32)
-  for place in jax.tree.leaves(like):
-    if _kind(place) == "numbers" and place.dtype == jnp.float64:
-      widest = place.dtype
-  return {"integers": jnp.dtype(jnp.int32), "numbers": widest}
+  numbers = [x for x in jax.tree.leaves(like) if _kind(x) == "numbers"]
+  return {
+    "integers": jnp.dtype(jnp.int32),
+    "numbers": trees.wide_dtype(*numbers),
+  }
 
 
 def _kind(place):

@@ -120,8 +120,8 @@ class AccelerateState(NamedTuple):
   """State of :func:`accelerate`.
 
   Attributes:
-    predictor: a :class:`PredictState` in few arrays: its numbers and small matrices
-      are one vector of each dtype. :func:`get_stats` reads it.
+    predictor: a :class:`PredictState` in few arrays: its integers are one vector, its
+      real numbers and small matrices another. :func:`get_stats` reads it.
     base_optimizer_state: the base's, after all predicted steps.
     start_base_state: the base's where the predicted steps of the last window
       began, to go back to; ``None`` where the horizon takes no window back.

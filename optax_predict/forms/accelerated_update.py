@@ -8,7 +8,6 @@ import optax
 
 from optax_predict.core import packing
 from optax_predict.core import trees
-from optax_predict.engine import initial
 from optax_predict.engine import limits
 from optax_predict.engine import recording
 from optax_predict.engine import window
@@ -31,9 +30,7 @@ def update(
 ) -> tuple[Any, AccelerateState]:
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
-  few_arrays.check_predictor(parts, state.predictor, params)
-  like = initial.shape_state(parts, params)
-  predictor = packing.unpack(state.predictor, like)
+  predictor, like = few_arrays.open_predictor(parts, state.predictor, params)
   seen, show = few_arrays.see(params, predictor)
   seen_gradients, show_gradients = few_arrays.see(gradients, predictor)
   seen_gradients, predictor = recording.receive_gradient(

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import flatten_util
 import jax.numpy as jnp
+import optax
 
 from optax_predict.core import checks
 from optax_predict.core import packing
@@ -28,12 +29,18 @@ def init_predictor(parts: Parts, params: Any) -> packing.Packed:
   return packing.pack(state, initial.leave_out_trees(parts, state))
 
 
-def check_predictor(parts: Parts, state: Any, params: Any) -> None:
-  """Refuses a state that a checkpoint or another optimizer has left."""
+def open_predictor(
+  parts: Parts, state: Any, params: Any
+) -> tuple[PredictState, PredictState]:
+  """The predictor's state, and what it is packed like.
+
+  Raises:
+    ValueError: for a state that a checkpoint or another optimizer has left.
+  """
   like = initial.shape_state(parts, params)
 
   def check(state, params):
-    wanted = packing.pack(_zeros(like), like)
+    wanted = packing.pack(optax.tree.zeros_like(like), like)
     # What stands alone is compared below, each part by its name.
     if isinstance(state, packing.Packed) and (
       len(state.trees) == len(wanted.trees)
@@ -46,6 +53,7 @@ def check_predictor(parts: Parts, state: Any, params: Any) -> None:
 
   # Of the shapes alone: nothing is computed.
   jax.eval_shape(check, state, params)
+  return packing.unpack(state, like), like
 
 
 def merge(params: Any) -> Any:
@@ -83,7 +91,3 @@ def _is_vector(tree):
 def _is_split(x):
   sharding = getattr(jax.typeof(x), "sharding", None)
   return any(axis is not None for axis in getattr(sharding, "spec", ()))
-
-
-def _zeros(like):
-  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.cost import accelerated
 from benchmarks.cost import step_cost
-from benchmarks.cost import tables as report_costs
+from benchmarks.cost import tables
 from benchmarks.cost import timing
 from benchmarks.cost import wall_time
 import optax_predict
@@ -65,7 +65,7 @@ def test_step_cost_of_the_momentum_forecast(tmp_path):
       str(tmp_path),
     ]
   )
-  text = report_costs.section(tmp_path)
+  text = tables.section(tmp_path)
   assert text.count("fast_forward") == 2
   # Adam moves 7 buffers; the forecast reads 2 and spares the gradient.
   assert "1.14" in text
@@ -132,7 +132,7 @@ def test_a_flat_history_is_of_one_array(tmp_path):
   made = {"device": "some", "bytes_per_second": 1.0}
   file = tmp_path / "step_cost_some.json"
   file.write_text(json.dumps({"made": made, "rows": rows}))
-  assert report_costs.section(tmp_path).count("| 5, flat |") == len(rows)
+  assert tables.section(tmp_path).count("| 5, flat |") == len(rows)
 
 
 def test_floor_counts_each_buffer_once():
@@ -161,15 +161,15 @@ def test_the_costs_of_accelerate_by_hand(tmp_path):
   }
   found = {"made": {"device": "a processor"}, "rows": [row]}
   (tmp_path / "accelerated_some.json").write_text(json.dumps(found))
-  line = report_costs.section(tmp_path).splitlines()[-1]
+  line = tables.section(tmp_path).splitlines()[-1]
   assert line == (
     "| adam | 50 / 1,000 | 2 / 10 | 3 / 60 | 1.10 / 2.00 | 80 | 40.0 | 100.0"
     " | 4 / 300 / 80 | 217 / 101 | 4.0 |"
   )
 
 
-@pytest.mark.parametrize("name, steps", [("rest", 0), ("record", 0)])
-def test_a_gradient_is_let_through_or_recorded_without_a_window(name, steps):
+@pytest.mark.parametrize("name", ["rest", "record"])
+def test_a_gradient_is_let_through_or_recorded_without_a_window(name):
   horizon = accelerated._horizons()[name]
   tx = optax_predict.accelerate(optax.sgd(0.1), horizon=horizon)
   x, updates = jnp.ones(3), jax.jit(tx.update)
@@ -177,7 +177,7 @@ def test_a_gradient_is_let_through_or_recorded_without_a_window(name, steps):
   for _ in range(4):
     _, state = updates(x, state, x)
   stats = optax_predict.get_stats(state)
-  assert stats.predicted_steps == steps
+  assert stats.predicted_steps == 0
   assert stats.history_size == (1 if name == "rest" else 4)
 
 

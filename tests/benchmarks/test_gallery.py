@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from benchmarks.gallery import page as gallery_page
+from benchmarks.gallery import page
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "gallery.json"
@@ -42,8 +42,8 @@ def record(accelerated, scipy=10.0, seconds=1.0):
 
 def test_page_is_that_of_the_json():
   found = json.loads(RESULTS.read_text())
-  assert (DOCS / "gallery.md").read_text() == gallery_page.text(found)
-  assert {r["notebook"] for r in found.values()} == set(gallery_page.NOTEBOOKS)
+  assert (DOCS / "gallery.md").read_text() == page.text(found)
+  assert {r["notebook"] for r in found.values()} == set(page.NOTEBOOKS)
 
 
 def test_every_notebook_has_a_thumbnail_and_a_link():
@@ -56,27 +56,27 @@ def test_every_notebook_has_a_thumbnail_and_a_link():
 
 def test_ratios_and_misses():
   ours = record(20.0)
-  assert gallery_page.ratio(ours, "tutorial") == 0.2
-  assert gallery_page.ratio(ours, "tuned") == 0.5
-  assert gallery_page.of_lbfgs(ours) == 2.0
-  assert gallery_page.of_lbfgs(record(20.0, scipy=None)) == 0.0
-  assert gallery_page.of_lbfgs(record(None, scipy=None)) == math.inf
+  assert page.ratio(ours, "tutorial") == 0.2
+  assert page.ratio(ours, "tuned") == 0.5
+  assert page.of_lbfgs(ours) == 2.0
+  assert page.of_lbfgs(record(20.0, scipy=None)) == 0.0
+  assert page.of_lbfgs(record(None, scipy=None)) == math.inf
 
 
 def test_page_says_what_was_wanted_and_where_it_loses():
-  good = gallery_page.text({"a": record(10.0)})
+  good = page.text({"a": record(10.0)})
   assert good.count("| yes |") == 4 and "Nowhere." in good
   assert (
     "| a problem | 20 ms | Adam: 100 | **0.10** | 0.25 | 1.00 | 0.50 |" in good
   )
-  slow = gallery_page.text({"a": record(50.0, seconds=3.0)})
+  slow = page.text({"a": record(50.0, seconds=3.0)})
   assert slow.count("| **no** |") == 4
   assert "tuned, the optimizer alone needs fewer" in slow
   assert "SciPy L-BFGS-B needs 10, the accelerated optimizer 50" in slow
   assert "takes longer" in slow
-  missed = gallery_page.text({"a": record(None, seconds=None)})
+  missed = page.text({"a": record(None, seconds=None)})
   assert "does not get there" in missed and "a miss" in missed
-  alone = gallery_page.text({"a": record(10.0, scipy=None)})
+  alone = page.text({"a": record(10.0, scipy=None)})
   assert "only it" in alone
 
 
