@@ -10,6 +10,8 @@ from optax_predict.core.interfaces import Forecaster
 from optax_predict.core.interfaces import ForecastError
 from optax_predict.core.interfaces import Horizon
 from optax_predict.core.interfaces import Motion
+from optax_predict.core.interfaces import Span
+from optax_predict.core.interfaces import Weighed
 from optax_predict.diagnostics import monitoring
 from optax_predict.diagnostics import predictability
 from optax_predict.engine.predictor import gradient_predictor
@@ -46,6 +48,8 @@ __all__ = [
   "Motion",
   "PredictState",
   "PredictorStats",
+  "Span",
+  "Weighed",
   "accelerate",
   "check_chain",
   "fast_forward",

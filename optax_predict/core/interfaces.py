@@ -66,6 +66,39 @@ class Forecast(NamedTuple):
   curvature: jax.Array | None = None
 
 
+class Weighed(NamedTuple):
+  """A predicted gradient as a sum of trees.
+
+  Attributes:
+    weights: of the trees, ``[n]``.
+    on_motion: weight of the displacement since the last true gradient, a real
+      scalar.
+    expected_error: as in a :class:`Forecast`.
+    curvature: as there.
+  """
+
+  weights: jax.Array
+  on_motion: jax.Array
+  expected_error: jax.Array
+  curvature: jax.Array
+
+
+class Span(NamedTuple):
+  """The trees that all forecasts of a history are sums of.
+
+  Attributes:
+    trees: n of them, like the parameters.
+    products: ``[k, k]``, inner products of the first k of the trees, as far as they
+      are known; k may be 0.
+    weigh: ``weigh(products, distance) -> Weighed``: the forecast at a displacement,
+      from its inner products with the trees, ``[n]``, and its norm.
+  """
+
+  trees: tuple[PyTree, ...]
+  products: jax.Array
+  weigh: Callable[[jax.Array, jax.Array], Weighed]
+
+
 class Forecaster(NamedTuple):
   """Predicts a gradient from past true gradients.
 
@@ -93,6 +126,9 @@ class Forecaster(NamedTuple):
     leave_out_trees: ``leave_out_trees(history) -> history``, optional: with ``None``
       in the place of every tree that is like the parameters. What is left is small
       and kept in two arrays by :func:`accelerate`, which spares time at every call.
+    span: ``span(history) -> Span``, optional: what forecasts are sums of. A window of
+      an optimizer that is linear in the gradient, such as SGD with momentum, then
+      reads the trees at its beginning and its end, and not at every step.
   """
 
   init: Callable[[PyTree, Any], PyTree]
@@ -103,6 +139,7 @@ class Forecaster(NamedTuple):
   project: Callable[[PyTree, Motion], tuple[jax.Array, PyTree]] | None = None
   needs_look_ahead: bool = True
   leave_out_trees: Callable[[PyTree], PyTree] | None = None
+  span: Callable[[PyTree], Span] | None = None
 
 
 class ForecastError(NamedTuple):

@@ -24,19 +24,27 @@ def look_ahead(
 
   Or may not be finite.
   """
-  window = state.window
   moved, forecast = _forecast(parts, state, params)
-  is_finite = jnp.isfinite(forecast.expected_error)
+  window = judge_forecast(parts, state, moved.distance, forecast.expected_error)
+  return window, forecast
+
+
+def judge_forecast(
+  parts: Parts, state: PredictState, distance: Any, expected_error: jax.Array
+) -> Window:
+  """The window before a step; over, if its forecast is expected to be poor."""
+  window = state.window
+  is_finite = jnp.isfinite(expected_error)
   ends = ~is_finite | limits.is_too_far(
-    parts.horizon, moved.distance, forecast.expected_error, state
+    parts.horizon, distance, expected_error, state
   )
-  distance, longest_update = _lengths(parts, moved, window)
+  distance, longest_update = _lengths(parts, distance, window)
   return window._replace(
     longest_update=longest_update,
     distance=distance,
     remaining_steps=jnp.where(ends, 0, window.remaining_steps),
     was_cut=jnp.where(is_finite, window.was_cut, 1),
-  ), forecast
+  )
 
 
 def forecast_unseen(parts: Parts, state: PredictState, params: Any) -> Any:
@@ -65,7 +73,7 @@ def predict_gradient(
   norm = state.anchor.gradient_norm
   scale = jnp.ones_like(norm)
   is_too_long = jnp.zeros([], bool)
-  distance, longest_update = _lengths(parts, moved, window)
+  distance, longest_update = _lengths(parts, moved.distance, window)
   if parts.has_limits:
     # No update is shorter than the distance it added.
     is_too_long = distance - window.distance > longest_update
@@ -111,11 +119,11 @@ def _forecast(parts, state, params):
   return moved, forecast
 
 
-def _lengths(parts, moved, window):
+def _lengths(parts, distance, window):
   """How far the window has led, and how long an update in it may be."""
   if not parts.keeps_anchor:
     return None, window.longest_update
-  distance = limits.make_finite(moved.distance)
+  distance = limits.make_finite(distance)
   if not parts.has_limits:
     return distance, window.longest_update
   return distance, limits.set_longest_update(parts.horizon, distance, window)

@@ -8,24 +8,18 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from optax_predict.core import interfaces
 from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import limits
 from optax_predict.engine import predicting
+from optax_predict.engine import spanned
+from optax_predict.engine import steps
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import PredictState
-from optax_predict.engine.state import Window
 
 # Steps that one pass over the parameters takes, where nothing can stop them. With
 # more of them arithmetic, not memory, is what takes the time.
 STEPS_AT_ONCE = 4
-# By how much of its length a forecast may have changed since it was made.
-_STALE = 0.05
-# A window is over where a step is shorter than this share of the way that it has
-# led: nothing is gained any more.
-_LEAST_STEP = 1e-4
-
 BaseUpdate = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -50,7 +44,12 @@ def run_window(
     ``(params, base_state, state, opened)`` at its end; ``opened`` is ``bool[]``,
     whether a step was taken.
   """
-  take_steps = _take_looking if parts.needs_look_ahead else _take_several
+  take_steps = _take_several
+  if parts.needs_look_ahead:
+    take_steps = (
+      spanned.find_steps(parts, base_update, params, base_state, state)
+      or _take_looking
+    )
   begin = params
   params, base_state, window, opened = take_steps(
     parts, base_update, params, base_state, state
@@ -74,45 +73,26 @@ def run_window(
 
 
 def _take_looking(parts, base_update, params, base_state, state):
-  """Each forecast is looked at before it is used, and used while it is fresh."""
+  """Each forecast is looked at before it is used."""
 
   def look(params, window):
     place, tied = _tie(params, state)
     window, forecast = predicting.look_ahead(
       parts, tied._replace(window=window), place
     )
-    return window, forecast.gradients, _measure_freshness(forecast)
+    gradients, _, curvature = forecast
+    size = reductions.norm(gradients)
+    return window, gradients, steps.measure_freshness(size, curvature)
 
-  def refresh(params, window, gradients, fresh):
-    return lax.cond(
-      (window.remaining_steps > 0) & (fresh <= 0),
-      lambda: look(params, window),
-      lambda: (window, gradients, fresh),
-    )
+  def step(gradients, params, base_state, window):
+    return _take_step(base_update, gradients, params, base_state, window)
 
-  def body(carry):
-    params, base_state, window, gradients, fresh = carry
-    params, base_state, window, length = _take_step(
-      base_update, gradients, params, base_state, window
-    )
-    fresh = fresh - length.astype(fresh.dtype)
-    return params, base_state, *refresh(params, window, gradients, fresh)
-
-  _, like, size = jax.eval_shape(look, params, state.window)
+  _, like, _ = jax.eval_shape(look, params, state.window)
   # Of the parameters, for the sharding that a shape may not tell.
-  gradients = jax.tree.map(
+  blank = jax.tree.map(
     lambda p, x: jnp.zeros_like(p, dtype=x.dtype), params, like
   )
-  window, gradients, fresh = refresh(
-    params, state.window, gradients, jnp.zeros(size.shape, size.dtype)
-  )
-  opened = window.remaining_steps > 0
-  params, base_state, window, *_ = lax.while_loop(
-    lambda carry: carry[2].remaining_steps > 0,
-    body,
-    (params, base_state, window, gradients, fresh),
-  )
-  return params, base_state, window, opened
+  return steps.take_steps(look, step, blank, params, base_state, state.window)
 
 
 def _take_several(parts, base_update, params, base_state, state):
@@ -146,21 +126,8 @@ def _take_step(base_update, gradients, params, base_state, window):
   """One predicted step, and how long it was."""
   updates, base_state = base_update(gradients, base_state, params)
   length = reductions.norm(updates)
-  window = window._replace(
-    elapsed_steps=optax.safe_increment(window.elapsed_steps),
-    remaining_steps=jnp.maximum(window.remaining_steps - 1, 0),
-  )
   params = optax.apply_updates(params, updates)
-  return params, base_state, end_if_useless(length, window), length
-
-
-def _measure_freshness(forecast: interfaces.Forecast) -> jax.Array:
-  """How far steps may lead until a forecast is stale; 0 for one step."""
-  size = reductions.norm(forecast.gradients)
-  if forecast.curvature is None:
-    return jnp.zeros_like(size)
-  curvature = jnp.where(forecast.curvature > 0, forecast.curvature, jnp.inf)
-  return _STALE * size / curvature.astype(size.dtype)
+  return params, base_state, steps.count_step(length, window), length
 
 
 def _tie(params, state):
@@ -177,18 +144,6 @@ def end_window(state: PredictState) -> PredictState:
     window=state.window._replace(
       remaining_steps=jnp.zeros_like(state.window.remaining_steps)
     )
-  )
-
-
-def end_if_useless(length: jax.Array, window: Window) -> Window:
-  """Ends a window after an update that a horizon does not allow, or that is nothing."""
-  if window.longest_update is None:
-    return window
-  is_too_long = length > window.longest_update
-  is_over = length <= _LEAST_STEP * window.distance
-  return window._replace(
-    remaining_steps=jnp.where(is_too_long | is_over, 0, window.remaining_steps),
-    was_cut=jnp.where(is_too_long, 1, window.was_cut),
   )
 
 

@@ -13,6 +13,7 @@ from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import limits
 from optax_predict.engine import predicting
+from optax_predict.engine import steps
 from optax_predict.engine import window
 from optax_predict.engine.parts import Parts
 from optax_predict.forms import check_chain
@@ -220,7 +221,7 @@ def _end_if_too_long(updates, states):
   whole = jnp.linalg.norm(jnp.stack(longest))
   way = jnp.linalg.norm(jnp.stack([s.window.distance for s in states]))
   ended = [
-    window.end_if_useless(
+    steps.end_if_useless(
       length, s.window._replace(longest_update=whole, distance=way)
     )
     for s in states

@@ -12,6 +12,7 @@ from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.forecasters.secant import kept_pairs
 from optax_predict.forecasters.secant import model
+from optax_predict.forecasters.secant import weighing
 from optax_predict.forecasters.secant.history import leave_out_trees
 from optax_predict.forecasters.secant.history import SecantHistory
 from optax_predict.forecasters.secant.inverse import invert
@@ -173,29 +174,20 @@ def secant(
     known = motion.projection
     return project(history, motion)[1] if known is None else known
 
+  def span(history):
+    return weighing.span(history, cubic, damping)
+
   def predict(history, motion):
-    s_d, y_d = kept_pairs.products(history.kept, projection(history, motion))
-    best = jnp.argmin(history.scores)
-    k_d = model.features(s_d, 1, cubic, history)
-    c, t = model.solve(history.inverses[best], k_d, y_d, history)
-    chosen = model.weights(c, t, history.fits[best], damping, history)
-    square = model.squared_remainder(c, s_d, motion.distance**2, history)
-    # No element of the forecast is larger than this sum of norms.
-    largest = (
-      jnp.sqrt(jnp.diagonal(history.change_gram)) @ jnp.abs(chosen.on_changes)
-      + jnp.sum(jnp.abs(chosen.on_displacements))
-      + chosen.on_motion * motion.distance
+    is_safe, weighed = weighing.weigh(
+      history, projection(history, motion), motion.distance, cubic, damping
     )
-    is_safe = largest < jnp.sqrt(jnp.finfo(c.dtype).max)
 
     def combine():
       forecast = trees.combine(
         [
-          jnp.ones_like(chosen.on_motion),
-          chosen.on_motion,
-          *kept_pairs.weights(
-            history.kept, chosen.on_displacements, chosen.on_changes
-          ),
+          jnp.ones_like(weighed.on_motion),
+          weighed.on_motion,
+          *weighed.weights,
         ],
         [history.last_gradient, motion.displacement, *history.kept.basis],
       )
@@ -206,10 +198,8 @@ def secant(
     forecast = lax.cond(
       is_safe, combine, lambda: trees.zeros(history.last_gradient)
     )
-    expected_error = model.expected_error(square, history)
-    curvature = model.largest_curvature(history)
     return interfaces.Forecast(
-      forecast, jnp.where(is_safe, expected_error, jnp.inf), curvature
+      forecast, weighed.expected_error, weighed.curvature
     )
 
   def observe(gradients, history, motion, error):
@@ -286,4 +276,5 @@ def secant(
     needs_params=True,
     project=project,
     leave_out_trees=leave_out_trees,
+    span=span,
   )

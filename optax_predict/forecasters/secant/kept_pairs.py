@@ -85,6 +85,16 @@ def products(pairs: Pairs, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
   return pairs.displacements @ sums, pairs.changes @ sums
 
 
+def known_products(pairs: Pairs) -> jax.Array:
+  """Inner products of the basis, ``[r, r]``; ``[0, 0]`` where they are coarse.
+
+  Of vectors that are rounded to half precision they are those before.
+  """
+  if _is_coarse(pairs.basis):
+    return jnp.zeros_like(pairs.products, shape=(0, 0))
+  return pairs.products
+
+
 def weights(
   pairs: Pairs, on_displacements: jax.Array, on_changes: jax.Array
 ) -> jax.Array:

@@ -1,0 +1,230 @@
+"""Windows of linear bases, whose steps are taken on weights of a few trees."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_predict
+from optax_predict.core import linearity
+from optax_predict.engine import spanned
+from tests import helpers
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RATE = 0.05
+# Enough numbers for a window on weights.
+SIZE = spanned._LEAST_NUMBERS
+LINEAR = {
+  "sgd": optax.sgd(RATE),
+  "momentum": optax.sgd(RATE, momentum=0.9),
+  "nesterov": optax.sgd(RATE, momentum=0.9, nesterov=True),
+  "weight decay": optax.chain(
+    optax.add_decayed_weights(0.1), optax.sgd(RATE, momentum=0.9)
+  ),
+  "decoupled decay": optax.chain(
+    optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale(-RATE)
+  ),
+  "ema": optax.chain(optax.ema(0.9), optax.sgd(RATE)),
+  "schedule": optax.sgd(optax.cosine_decay_schedule(RATE, 40), momentum=0.5),
+  "injected": optax.inject_hyperparams(optax.sgd)(
+    learning_rate=RATE, momentum=0.9
+  ),
+  "injected schedule": optax.inject_hyperparams(optax.sgd)(
+    learning_rate=optax.linear_schedule(RATE, RATE / 2, 20)
+  ),
+}
+
+
+def shift():
+  """Linear, but each element's update is its neighbour's gradient."""
+  return optax.stateless(
+    lambda g, p: jax.tree.map(lambda x: jnp.concatenate([x[1:], x[:1]]), g)
+  )
+
+
+def by_name(params):
+  return {name: name for name in params}
+
+
+OTHERS = {
+  "adam": optax.adam(RATE),
+  "rmsprop": optax.rmsprop(RATE),
+  "sign": optax.sign_sgd(RATE),
+  "clip": optax.chain(optax.clip(1.0), optax.sgd(RATE)),
+  "global norm": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(RATE)),
+  "finite only": optax.apply_if_finite(optax.sgd(RATE), 5),
+  "two rates": optax.partition(
+    {"w": optax.sgd(RATE), "b": optax.sgd(2 * RATE)}, by_name
+  ),
+  "decay of one": optax.chain(
+    optax.add_decayed_weights(0.1, mask={"w": True, "b": False}),
+    optax.sgd(RATE),
+  ),
+  "rounded momentum": optax.sgd(
+    RATE, momentum=0.9, accumulator_dtype=jnp.bfloat16
+  ),
+  "added number": optax.stateless(
+    lambda g, p: jax.tree.map(lambda x: x + 1e-3, g)
+  ),
+  "rate of each": optax.stateless(
+    lambda g, p: jax.tree.map(
+      lambda x: x * jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), g
+    )
+  ),
+  "shift": shift(),
+  "mean": optax.stateless(lambda g, p: jax.tree.map(lambda x: x - x.mean(), g)),
+  "callback": optax.stateless(
+    lambda g, p: jax.debug.print("step") or g  # Its effect would be lost.
+  ),
+}
+
+
+def small_params():
+  return {"b": jnp.zeros([4]), "w": jnp.zeros([3, 2])}
+
+
+def trace(tx, params):
+  args = params, tx.init(params), params
+  return linearity.act_on_sums(tx.update, args, params), args
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_update_on_weights_is_the_update_of_the_sums(name):
+  tx, params = LINEAR[name], small_params()
+  on_sums, args = trace(tx, params)
+  assert on_sums is not None
+  assert on_sums.is_read == (True, name != "sgd", "decay" in name)
+  rng = np.random.default_rng(0)
+  summands = [
+    jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+    for _ in range(3)
+  ]
+  is_tree = functools.partial(linearity.is_tree, like=params)
+
+  def at_trees(function, tree, *others):
+    return jax.tree.map(
+      lambda x, *other: function(*other) if is_tree(x) else (*other, x)[0],
+      tree,
+      *others,
+      is_leaf=is_tree,
+    )
+
+  def add_up(weights):
+    return jax.tree.map(lambda *x: np.tensordot(weights, x, 1), *summands)
+
+  weights = at_trees(lambda: rng.normal(size=3).astype(np.float32), args)
+  updated = on_sums.apply(*weights)
+  wanted = tx.update(*at_trees(add_up, args, weights))
+  helpers.assert_close(at_trees(add_up, wanted, updated), wanted)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_update_is_not_taken_for_linear(name):
+  on_sums, _ = trace(OTHERS[name], small_params())
+  assert on_sums is None
+
+
+def loss_fn(params):
+  x = jnp.concatenate([params["w"].ravel(), params["b"]])
+  curvature = jnp.logspace(-2, 0, SIZE).astype(x.dtype)
+  return jnp.sum(0.5 * curvature * x**2 - 0.1 * jnp.cos(x))
+
+
+def start(seed=0):
+  x = jax.random.normal(jax.random.key(seed), [SIZE])
+  return {"b": x[:100], "w": x[100:].reshape(2, -1)}
+
+
+def run(step, tx, params, calls=8):
+  carry, found = (params, tx.init(params)), []
+  for _ in range(calls):
+    carry = step(*carry)
+    found.append(carry)
+  return found
+
+
+def counted(forecaster):
+  """The forecaster, and how often its span was asked for."""
+  asked = []
+
+  def span(history):
+    asked.append(True)
+    return forecaster.span(history)
+
+  return forecaster._replace(span=span), asked
+
+
+def accelerated(forecaster, base):
+  tx = optax_predict.accelerate(base, forecaster)
+
+  def step(params, state):
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  return step, tx, lambda state: state.base_optimizer_state
+
+
+def chained(forecaster, base):
+  tx = optax.chain(optax_predict.predict_gradients(forecaster), base)
+
+  def step(params, state):
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    params = optax.apply_updates(params, updates)
+    return optax_predict.fast_forward(tx, params, state)
+
+  return step, tx, lambda state: state[1:]
+
+
+def assert_same_run(build, base, calls=8):
+  """With as many gradients as do not fill the memory: no choice is close."""
+  plain = optax_predict.forecasters.secant()
+  spanning, asked = counted(plain)
+  step, tx, of_base = build(spanning, base)
+  found = run(jax.jit(step), tx, start(), calls)
+  step, tx, _ = build(plain._replace(span=None), base)
+  wanted = run(jax.jit(step), tx, start(), calls)
+  assert asked
+  steps = [int(optax_predict.get_stats(s).total_steps) for _, s in found]
+  assert steps[-1] > 3 * calls
+  for (params, state), (other_params, other_state) in zip(found, wanted):
+    helpers.assert_close(params, other_params, "float64", scale=1e3)
+    helpers.assert_close(
+      of_base(state), of_base(other_state), "float64", scale=1e3
+    )
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_window_on_weights_leads_where_one_on_parameters_does(name):
+  with helpers.x64(True):
+    assert_same_run(accelerated, LINEAR[name])
+
+
+def test_fast_forward_takes_such_windows_too():
+  with helpers.x64(True):
+    assert_same_run(chained, LINEAR["nesterov"])
+
+
+def test_fits_side_by_side_take_windows_of_their_own():
+  """Under vmap each fit is what it is alone, as long as its window may be."""
+  with helpers.x64(True):
+    forecaster, asked = counted(optax_predict.forecasters.secant())
+    step, tx, _ = accelerated(forecaster, LINEAR["momentum"])
+    starts = [start(0), jax.tree.map(lambda x: 3 * x, start(1))]
+    params = jax.tree.map(lambda *x: jnp.stack(x), *starts)
+    carry = params, jax.vmap(tx.init)(params)
+    together = jax.jit(jax.vmap(step))
+    for _ in range(6):
+      carry = together(*carry)
+    assert asked
+    for i, begin in enumerate(starts):
+      alone, state = run(jax.jit(step), tx, begin, 6)[-1]
+      mine, my_state = jax.tree.map(lambda x, i=i: x[i], carry)
+      helpers.assert_close(mine, alone, "float64", scale=1e4)
+      counts = [
+        int(optax_predict.get_stats(s).total_steps) for s in (state, my_state)
+      ]
+      assert counts[0] == counts[1] > 12
