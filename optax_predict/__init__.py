@@ -20,6 +20,7 @@ from optax_predict.engine.state import GradientPredictor
 from optax_predict.engine.state import PredictorStats
 from optax_predict.engine.state import PredictState
 from optax_predict.forms.accelerate import accelerate
+from optax_predict.forms.accelerate import get_base_state
 from optax_predict.forms.check_chain import check_chain
 from optax_predict.forms.fast_forward import fast_forward
 from optax_predict.forms.predict_gradients import predict_gradients
@@ -54,6 +55,7 @@ __all__ = [
   "check_chain",
   "fast_forward",
   "forecasters",
+  "get_base_state",
   "get_stats",
   "gradient_predictor",
   "horizons",

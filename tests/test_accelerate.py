@@ -446,15 +446,60 @@ def is_dict(x):
   return isinstance(x, dict)
 
 
-def test_many_small_arrays_are_one_vector_and_the_same_run():
+def squared_norm(tree):
+  return sum(jnp.sum(x**2) for x in jax.tree.leaves(tree))
+
+
+def shorten(gradients, state, params=None, *, longest=None, **extra):
+  """Treats each element by itself, unless it is told a length."""
+  del params, extra
+  if longest is None:
+    return gradients, state
+  scale = jnp.minimum(1, longest / jnp.sqrt(squared_norm(gradients)))
+  return jax.tree.map(lambda x: scale * x, gradients), state
+
+
+# Optimizers, whether they see one vector, and what else update is given.
+ONE_VECTOR = {
+  "adam": (optax.adam(RATE), True, {}),
+  "momentum": (optax.sgd(RATE, momentum=0.9), True, {}),
+  "lion": (optax.lion(0.01), True, {}),
+  "injected": (optax.inject_hyperparams(optax.adamw)(RATE), True, {}),
+  "global norm": (
+    optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)),
+    False,
+    {},
+  ),
+  "plateau": (
+    optax.chain(optax.adam(RATE), contrib.reduce_on_plateau()),
+    False,
+    {"value": 1.0},
+  ),
+  "told otherwise": (
+    optax.chain(
+      optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), shorten
+      ),
+      optax.sgd(RATE, momentum=0.9),
+    ),
+    True,
+    {"longest": 1.0},
+  ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_VECTOR)
+def test_many_small_arrays_are_one_vector_and_the_same_run(name):
+  base, is_vector, extra_args = ONE_VECTOR[name]
   params = many(7)
   scales = jax.tree.map(lambda x: jnp.linspace(0.05, 1.0, x.size), params)
   few = {"all": jnp.concatenate([x.ravel() for x in params.values()])}
   few_scales = {"all": jnp.concatenate(list(scales.values()))}
 
   def run(params, scales):
-    tx = optax_predict.accelerate(optax.adam(RATE))
-    state, update = tx.init(params), jax.jit(tx.update)
+    tx = optax_predict.accelerate(base)
+    state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, **extra_args))
     for _ in range(6):
       gradients = jax.tree.map(
         lambda s, x: s.reshape(x.shape) * x, scales, params
@@ -466,12 +511,28 @@ def test_many_small_arrays_are_one_vector_and_the_same_run():
   found, state = run(params, scales)
   wanted, wanted_state = run(few, few_scales)
   assert {x.shape for x in jax.tree.leaves(state.predictor.trees)} == {(56,)}
-  assert state.base_optimizer_state[0].mu["layer3"].shape == (4, 2)
+  shapes = {x.shape for x in jax.tree.leaves(state.base_optimizer_state)}
+  assert ((56,) in shapes) == is_vector and ((4, 2) in shapes) != is_vector
+  of_base = optax_predict.get_base_state(base, state, found)
+  assert helpers.types(of_base) == helpers.types(base.init(params))
+  base.update(found, of_base, found, **extra_args)
   stats = [optax_predict.get_stats(s) for s in (state, wanted_state)]
-  assert stats[0].predicted_steps == stats[1].predicted_steps > 10
+  assert stats[0].predicted_steps == stats[1].predicted_steps > 5
   found = np.concatenate([np.ravel(x) for x in found.values()])
   # Sums over other shapes are rounded otherwise.
   np.testing.assert_allclose(found, wanted["all"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_base_that_treats_arrays_apart_sees_them_apart():
+  labels = {name: "slow" if name == "layer0" else "fast" for name in many(7)}
+  base = optax.partition(
+    {"slow": optax.sgd(RATE / 2), "fast": optax.sgd(RATE)}, labels
+  )
+  tx, params = optax_predict.accelerate(base), many(7)
+  updates, _ = tx.update(params, tx.init(params), params)
+  for name, label in labels.items():
+    rate = RATE / 2 if label == "slow" else RATE
+    np.testing.assert_allclose(updates[name], -rate * params[name], rtol=1e-6)
 
 
 def test_many_parameters_may_be_plain_numbers():

@@ -1,7 +1,5 @@
 """Windows of linear bases, whose steps are taken on weights of a few trees."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,8 @@ import optax
 import pytest
 
 import optax_predict
-from optax_predict.core import linearity
+from optax_predict.core import elementwise
+from optax_predict.core import linear
 from optax_predict.engine import spanned
 from tests import helpers
 
@@ -89,7 +88,7 @@ def small_params():
 
 def trace(tx, params):
   args = params, tx.init(params), params
-  return linearity.act_on_sums(tx.update, args, params), args
+  return linear.act_on_sums(tx.update, args, params), args
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -103,20 +102,14 @@ def test_a_linear_update_on_weights_is_the_update_of_the_sums(name):
     jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
     for _ in range(3)
   ]
-  is_tree = functools.partial(linearity.is_tree, like=params)
 
   def at_trees(function, tree, *others):
-    return jax.tree.map(
-      lambda x, *other: function(*other) if is_tree(x) else (*other, x)[0],
-      tree,
-      *others,
-      is_leaf=is_tree,
-    )
+    return elementwise.map_trees(function, tree, params, *others)
 
-  def add_up(weights):
+  def add_up(_, weights):
     return jax.tree.map(lambda *x: np.tensordot(weights, x, 1), *summands)
 
-  weights = at_trees(lambda: rng.normal(size=3).astype(np.float32), args)
+  weights = at_trees(lambda _: rng.normal(size=3).astype(np.float32), args)
   updated = on_sums.apply(*weights)
   wanted = tx.update(*at_trees(add_up, args, weights))
   helpers.assert_close(at_trees(add_up, wanted, updated), wanted)

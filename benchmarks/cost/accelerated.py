@@ -36,7 +36,14 @@ _BASES = {
   "momentum": functools.partial(optax.sgd, 1e-4, momentum=0.9),
 }
 # Arrays, and numbers in all.
-_SHAPES = ((1, 50), (1, 1000), (50, 1000), (1, 4_000_000), (50, 4_000_000))
+_SHAPES = (
+  (1, 50),
+  (1, 1000),
+  (50, 1000),
+  (300, 600_000),
+  (1, 4_000_000),
+  (50, 4_000_000),
+)
 _RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_predict.core import linearity
+from optax_predict.core import elementwise
+from optax_predict.core import linear
 from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine import predicting
@@ -44,7 +45,7 @@ def find_steps(
   is_large = sum(x.size for x in leaves) >= _LEAST_NUMBERS
   if parts.forecaster.span is None or not (is_one_dtype and is_large):
     return None
-  on_sums = linearity.act_on_sums(
+  on_sums = linear.act_on_sums(
     base_update, (params, base_state, params), params
   )
   if on_sums is None:
@@ -56,8 +57,8 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
   del base_update  # Acts on weights here.
   span = parts.forecaster.span(state.gradient_history)
   anchor = state.anchor.params
-  is_tree = functools.partial(linearity.is_tree, like=params)
-  buffers = list(filter(is_tree, jax.tree.leaves(base_state, is_leaf=is_tree)))
+  buffers: list[Any] = []
+  elementwise.map_trees(buffers.append, base_state, params)
   first = len(span.trees)
   summands = [*span.trees, trees.difference(params, anchor), *buffers]
   if on_sums.is_read[2]:
@@ -89,10 +90,8 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
     window = steps.count_step(length, window)
     return place + updates, base_weights, window, length
 
-  weights = jax.tree.map(
-    lambda x: next(of_buffers) if is_tree(x) else x,
-    base_state,
-    is_leaf=is_tree,
+  weights = elementwise.map_trees(
+    lambda _: next(of_buffers), base_state, params
   )
   place, weights, window, opened = steps.take_steps(
     look, step, jnp.zeros_like(begin), begin, weights, state.window
@@ -105,11 +104,8 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
   moved = add_up(place - begin, trees.zeros(params))
   return (
     jax.tree.map(jnp.add, params, moved),
-    jax.tree.map(
-      lambda old, new: add_up(new, old) if is_tree(old) else new,
-      base_state,
-      weights,
-      is_leaf=is_tree,
+    elementwise.map_trees(
+      lambda old, new: add_up(new, old), base_state, params, weights
     ),
     window,
     opened,

@@ -54,9 +54,12 @@ def accelerate(
   base's.
 
   Parameters in more than four arrays of one dtype, a million numbers at most, are one
-  vector in the predictor's state, which compiles far faster. The base sees them as
-  they are. More numbers keep their arrays and how they are sharded. With such a
-  vector, ``optax.tree.map_params`` does not take further trees.
+  vector in the state, which compiles far faster and costs the host far less. So are
+  the trees of the base's state, such as Adam's moments, if the base's update treats
+  every element of every array alike. One that does not, such as a clipping by the
+  global norm or a mask, has its own state and sees the arrays as they are. More
+  numbers keep their arrays and how they are sharded. With such vectors,
+  ``optax.tree.map_params`` does not take further trees.
 
   Memory, in copies of the parameters: 13 for the history and where the window
   began, or 8 with ``accumulator_dtype=jnp.bfloat16``, and the base's own state
@@ -124,6 +127,7 @@ def accelerate(
     checks.check_params(params)
     base_state = base.init(params)
     _check_base(base_state)
+    base_state = few_arrays.merge_base_state(parts, base, base_state, params)
     return AccelerateState(
       predictor=few_arrays.init_predictor(parts, params),
       base_optimizer_state=base_state,
@@ -133,11 +137,7 @@ def accelerate(
     )
 
   def update(updates, state, params=None, **extra_args):
-    if not isinstance(state, AccelerateState):
-      raise ValueError(
-        f"state: expected an AccelerateState, got {type(state).__name__}. Pass the"
-        " state that this optimizer's init or its last update returned."
-      )
+    _check_accelerate_state(state)
     params = state.params if params is None else params
     if params is None:
       raise ValueError(
@@ -158,6 +158,44 @@ def accelerate(
     return updates, state
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def get_base_state(
+  base_optimizer: optax.GradientTransformation, opt_state: Any, params: Any
+) -> Any:
+  """The state of the optimizer that was accelerated, to go on without prediction.
+
+  Args:
+    base_optimizer: what was given to :func:`accelerate`.
+    opt_state: the accelerated optimizer's ``AccelerateState``.
+    params: parameters, or their shapes.
+
+  Returns:
+    The state as ``base_optimizer.init`` makes it: its trees are trees again where
+    :func:`accelerate` keeps many small arrays as one vector.
+
+  Raises:
+    ValueError: if ``opt_state`` is no ``AccelerateState``.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax, optax_predict
+    >>> adam, params = optax.adam(1e-3), jnp.ones(3)
+    >>> opt_state = optax_predict.accelerate(adam).init(params)
+    >>> opt_state = optax_predict.get_base_state(adam, opt_state, params)
+    >>> updates, opt_state = adam.update(params, opt_state, params)
+  """
+  _check_accelerate_state(opt_state)
+  return few_arrays.split_base_state(
+    base_optimizer, opt_state.base_optimizer_state, params
+  )
+
+
+def _check_accelerate_state(state):
+  if not isinstance(state, AccelerateState):
+    raise ValueError(
+      f"state: expected an AccelerateState, got {type(state).__name__}. Pass the"
+      " state that this optimizer's init or its last update returned."
+    )
 
 
 def _check_base(base_state):

@@ -31,8 +31,11 @@ def update(
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
   predictor, like = few_arrays.open_predictor(parts, state.predictor, params)
-  seen, show = few_arrays.see(params, predictor)
-  seen_gradients, show_gradients = few_arrays.see(gradients, predictor)
+  update_base = few_arrays.see_base(
+    base, begin_state, gradients, params, predictor, extra_args
+  )
+  seen, _ = few_arrays.see(params, predictor)
+  seen_gradients, show = few_arrays.see(gradients, predictor)
   seen_gradients, predictor = recording.receive_gradient(
     parts,
     seen_gradients,
@@ -40,20 +43,13 @@ def update(
     seen,
     value=extra_args.get("value"),
   )
-  gradients = show_gradients(seen_gradients)
-  updates, base_state = base.update(
-    gradients, begin_state, params, **extra_args
-  )
+  updates, base_state = update_base(seen_gradients, begin_state, seen)
 
   # Schedules are held where they were at the true gradient.
-  def base_update(forecast, base_state, seen):
-    updates, base_state = base.update(
-      trees.cast_like(show(forecast), gradients),
-      base_state,
-      show(seen),
-      **extra_args,
+  def update_held(forecast, base_state, seen):
+    updates, base_state = update_base(
+      trees.cast_like(forecast, seen_gradients), base_state, seen
     )
-    updates, _ = few_arrays.see(updates, predictor)
     return updates, schedules.hold_schedules(base_state, begin_state)
 
   is_back = jnp.zeros([], bool)
@@ -68,27 +64,26 @@ def update(
     # Taken apart in here: a rest has no use for the pieces.
     inner = packing.unpack(packing.close(recorded), like)
     state = inner._replace(**moving)
-    seen_updates, show_updates = few_arrays.see(updates, state)
-    end, base_state = optax.apply_updates(seen, seen_updates), stepped
+    end, base_state = optax.apply_updates(seen, updates), stepped
     if state.retreat is not None:
       end = trees.where(is_back, state.retreat.start_params, end)
       base_state = optax.tree.where(is_back, start_state, base_state)
     base_state = schedules.hold_schedules(base_state, begin_state)
     end, end_state, state, opened = window.run_window(
-      parts, base_update, end, base_state, state
+      parts, update_held, end, base_state, state
     )
     # The base's own updates, with no rounding of ours, where nothing was predicted.
     moved = jax.tree.map(
       lambda x, p, u: jnp.where(is_back | opened, (x - p).astype(u.dtype), u),
       end,
       seen,
-      seen_updates,
+      updates,
     )
     if state.retreat is not None:
       # Where no step was taken there is no way back, and nobody reads it.
       start_state = base_state
     end_state = schedules.hold_schedules(end_state, stepped)
-    return _pick(state), show_updates(moved), end_state, start_state
+    return _pick(state), moved, end_state, start_state
 
   # A gradient that no window follows on costs no pass more than the base's. What a
   # window only reads is no result of the cond: it would be copied.
@@ -100,6 +95,7 @@ def update(
     (_pick(like), None, None, None),
   )
   predictor = predictor._replace(**moving)
+  updates = show(updates)
   kept = None
   if state.params is not None:
     kept = optax.apply_updates(params, updates)

@@ -1,14 +1,17 @@
 """A predictor, its state and what it sees of the parameters, in few arrays."""
 
 from collections.abc import Callable
+import math
 from typing import Any
 
 import jax
 from jax import flatten_util
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from optax_predict.core import checks
+from optax_predict.core import elementwise
 from optax_predict.core import packing
 from optax_predict.engine import initial
 from optax_predict.engine.parts import Parts
@@ -81,7 +84,94 @@ def see(tree: Any, state: PredictState) -> tuple[Any, Callable[[Any], Any]]:
   like = state.anchor.params
   if like is None or checks.is_like(tree, like) or not _is_vector(like):
     return tree, lambda seen: seen
-  return flatten_util.ravel_pytree(tree)
+  return _ravel(tree), lambda seen: _unravel(seen, tree)
+
+
+def merge_base_state(
+  parts: Parts,
+  base: optax.GradientTransformationExtraArgs,
+  state: Any,
+  params: Any,
+) -> Any:
+  """A base's state with vectors for its trees, where its predictor sees vectors too.
+
+  And where the base treats all elements alike, as far as can be said without extra
+  arguments.
+  """
+  if not parts.keeps_anchor or merge(params) is params:
+    return state
+  try:
+    found = elementwise.act_on_vectors(
+      base.update, (params, state, params), params
+    )
+  except TypeError:  # An extra argument is missing.
+    return state
+  if found is None:
+    return state
+  return elementwise.map_trees(_ravel, state, params)
+
+
+def split_base_state(base: Any, state: Any, params: Any) -> Any:
+  """The base's state with trees again, where ``merge_base_state`` made vectors."""
+  return elementwise.map_trees(
+    lambda tree, x: x if checks.is_like(x, tree) else _unravel(x, tree),
+    jax.eval_shape(base.init, params),
+    params,
+    state,
+  )
+
+
+def see_base(
+  base: optax.GradientTransformationExtraArgs,
+  state: Any,
+  gradients: Any,
+  params: Any,
+  predictor: PredictState,
+  extra_args: dict[str, Any],
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+  """The base's update of what a predictor sees, ``(gradients, state, params)``."""
+
+  def update(gradients, state, params):
+    return base.update(gradients, state, params, **extra_args)
+
+  if see(params, predictor)[0] is params:
+    return update
+  like = jax.eval_shape(base.init, params)
+  is_merged = not checks.is_like(state, like)
+  if is_merged:
+    found = elementwise.act_on_vectors(
+      update, (gradients, like, params), params
+    )
+    if found is not None:
+      return found.apply
+
+  # Of trees: the base is not of that kind, or not with these extra arguments.
+  def update_trees(gradients, state, seen):
+    updates, state = update(
+      _unravel(gradients, params),
+      split_base_state(base, state, params),
+      _unravel(seen, params),
+    )
+    if is_merged:
+      state = elementwise.map_trees(_ravel, state, params)
+    return _ravel(updates), state
+
+  return update_trees
+
+
+def _ravel(tree):
+  return flatten_util.ravel_pytree(tree)[0]
+
+
+def _unravel(vector, like):
+  """The tree of that vector, in the vector's dtype."""
+  leaves, treedef = jax.tree.flatten(like)
+  ends = np.cumsum([math.prod(jnp.shape(x)) for x in leaves])
+  parts = jnp.split(vector, ends[:-1])
+  return jax.tree.unflatten(
+    treedef,
+    [x.reshape(jnp.shape(leaf)) for x, leaf in zip(parts, leaves, strict=True)],
+  )
 
 
 def _is_vector(tree):
