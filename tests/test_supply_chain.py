@@ -66,7 +66,7 @@ sys.addaudithook(lambda name, args: events.append(name))
 before = set(sys.modules)
 import optax_predict
 brought = {name.split(".")[0] for name in set(sys.modules) - before}
-assert brought <= {"optax_predict", *sys.stdlib_module_names}, brought
+assert brought <= {"optax_predict", "jax", *sys.stdlib_module_names}, brought
 tx = optax.chain(
   optax_predict.predict_gradients(optax_predict.forecasters.secant(1)),
   optax.sgd(0.1),

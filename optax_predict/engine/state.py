@@ -123,7 +123,7 @@ class AccelerateState(NamedTuple):
     predictor: a :class:`PredictState` in few arrays: its integers are one vector, its
       real numbers and small matrices another. :func:`get_stats` reads it.
     base_optimizer_state: the base's, after all predicted steps; a vector stands for
-      each of its trees where many small arrays are one.
+      each of its trees where small arrays are one vector.
     start_base_state: the base's where the predicted steps of the last window
       began, to go back to; ``None`` where the horizon takes no window back.
     params: a copy of the parameters; ``None`` unless ``keep_params`` is set.

@@ -53,7 +53,7 @@ def accelerate(
   Under minibatch noise it rests: next to nothing is predicted, and the updates are the
   base's.
 
-  Parameters in more than four arrays of one dtype, a million numbers at most, are one
+  Parameters in several arrays of one dtype, a million numbers at most, are one
   vector in the state, which compiles far faster and costs the host far less. So are
   the trees of the base's state, such as Adam's moments, if the base's update treats
   every element of every array alike. One that does not, such as a clipping by the
@@ -172,7 +172,7 @@ def get_base_state(
 
   Returns:
     The state as ``base_optimizer.init`` makes it: its trees are trees again where
-    :func:`accelerate` keeps many small arrays as one vector.
+    :func:`accelerate` keeps small arrays as one vector.
 
   Raises:
     ValueError: if ``opt_state`` is no ``AccelerateState``.

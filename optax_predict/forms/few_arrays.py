@@ -17,10 +17,9 @@ from optax_predict.engine import initial
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import PredictState
 
-# More arrays than these, with no more numbers in all, are one vector. Each array of
-# its own costs a quarter of a second of compiling; a copy of a million numbers, less
-# than a millisecond.
-_FEW = 4
+# So many numbers at most are one vector. Each array of its own costs a quarter of a
+# second of compiling and the host some 50 microseconds a call; a copy of a million
+# numbers, less than a millisecond.
 _MOST_NUMBERS = 2**20
 
 
@@ -60,13 +59,13 @@ def open_predictor(
 
 
 def merge(params: Any) -> Any:
-  """One vector, where parameters are many small arrays of one dtype.
+  """One vector, where parameters are several small arrays of one dtype.
 
   Arrays that are split over devices by their type stay as they are.
   """
   leaves = jax.tree.leaves(params)
   size = sum(jnp.size(x) for x in leaves)
-  if len(leaves) <= _FEW or size > _MOST_NUMBERS:
+  if len(leaves) < 2 or size > _MOST_NUMBERS:
     return params
   if len({jnp.result_type(x) for x in leaves}) > 1 or any(
     map(_is_split, leaves)
@@ -164,13 +163,19 @@ def _ravel(tree):
 
 
 def _unravel(vector, like):
-  """The tree of that vector, in the vector's dtype."""
+  """The tree of that vector, in its dtype, or in those of ``like`` if they differ."""
   leaves, treedef = jax.tree.flatten(like)
+  dtypes = [jnp.result_type(x) for x in leaves]
+  if len(set(dtypes)) == 1:
+    dtypes = [vector.dtype] * len(leaves)
   ends = np.cumsum([math.prod(jnp.shape(x)) for x in leaves])
   parts = jnp.split(vector, ends[:-1])
   return jax.tree.unflatten(
     treedef,
-    [x.reshape(jnp.shape(leaf)) for x, leaf in zip(parts, leaves, strict=True)],
+    [
+      x.reshape(jnp.shape(leaf)).astype(dtype)
+      for x, leaf, dtype in zip(parts, leaves, dtypes, strict=True)
+    ],
   )
 
 
