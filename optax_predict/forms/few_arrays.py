@@ -107,7 +107,7 @@ def merge_base_state(
     return state
   if found is None:
     return state
-  return elementwise.map_trees(_ravel, state, params)
+  return _merge_trees(state, params)
 
 
 def split_base_state(base: Any, state: Any, params: Any) -> Any:
@@ -136,7 +136,7 @@ def see_base(
   if see(params, predictor)[0] is params:
     return update
   like = jax.eval_shape(base.init, params)
-  is_merged = not checks.is_like(state, like)
+  is_merged = checks.is_like(state, jax.eval_shape(_merge_trees, like, params))
   if is_merged:
     found = elementwise.act_on_vectors(
       update, (gradients, like, params), params
@@ -152,10 +152,14 @@ def see_base(
       _unravel(seen, params),
     )
     if is_merged:
-      state = elementwise.map_trees(_ravel, state, params)
+      state = _merge_trees(state, params)
     return _ravel(updates), state
 
   return update_trees
+
+
+def _merge_trees(state, params):
+  return elementwise.map_trees(_ravel, state, params)
 
 
 def _ravel(tree):
