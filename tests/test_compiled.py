@@ -151,3 +151,28 @@ def test_whole_step_exports(platform, form):
   )
   assert exported.platforms == (platform,)
   assert len(exported.mlir_module()) > 1000
+
+
+def products_of_matrices(jaxpr):
+  """Every product of matrices in a traced program, however deep."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == "dot_general":
+      yield eqn
+    for value in jax.tree.leaves(
+      list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")
+    ):
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        yield from products_of_matrices(inner)
+
+
+@pytest.mark.parametrize("base", [optax.adam(1e-3), optax.sgd(1e-3)])
+def test_small_matrices_are_multiplied_in_full_precision(base):
+  """A TPU would do it in bfloat16, a GPU in TensorFloat-32."""
+  x = jnp.ones(2**16)
+  tx = optax_predict.accelerate(base)
+  program = jax.make_jaxpr(tx.update)(x, tx.init(x), x)
+  found = list(products_of_matrices(program.jaxpr))
+  assert len(found) > 30
+  highest = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
+  assert {eqn.params["precision"] for eqn in found} == {highest}

@@ -1,7 +1,10 @@
 """Norms and inner products of trees: every sum that is as long as the parameters."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
+import functools
 import math
+from typing import Any
 
 import jax
 from jax import lax
@@ -14,6 +17,21 @@ _SUMS_AT_ONCE = 7
 _LONGEST_SUM = 4096
 _LONGEST_BLOCK = 32768
 _BLOCKS = 1024
+
+
+def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+  """The function, with products of small matrices in float32 or wider.
+
+  Forecasts hang on small differences of them. By default a TPU multiplies in bfloat16
+  and a GPU in TensorFloat-32.
+  """
+
+  @functools.wraps(function)
+  def precise(*args):
+    with jax.default_matmul_precision("highest"):
+      return function(*args)
+
+  return precise
 
 
 def norm(tree: interfaces.PyTree) -> jax.Array:

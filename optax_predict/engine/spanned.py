@@ -50,7 +50,7 @@ def find_steps(
   )
   if on_sums is None:
     return None
-  return functools.partial(_take_steps, on_sums)
+  return reductions.in_full_precision(functools.partial(_take_steps, on_sums))
 
 
 def _take_steps(on_sums, parts, base_update, params, base_state, state):

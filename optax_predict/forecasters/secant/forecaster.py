@@ -270,8 +270,8 @@ def secant(
 
   return interfaces.Forecaster(
     init,
-    observe,
-    predict,
+    reductions.in_full_precision(observe),
+    reductions.in_full_precision(predict),
     history_size=m + 1,
     needs_params=True,
     project=project,
