@@ -27,9 +27,9 @@ def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
   """
 
   @functools.wraps(function)
-  def precise(*args):
+  def precise(*args, **kwargs):
     with jax.default_matmul_precision("highest"):
-      return function(*args)
+      return function(*args, **kwargs)
 
   return precise
 
