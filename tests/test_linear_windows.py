@@ -66,6 +66,11 @@ OTHERS = {
   "rounded momentum": optax.sgd(
     RATE, momentum=0.9, accumulator_dtype=jnp.bfloat16
   ),
+  "rounded gradient": optax.stateless(
+    lambda g, p: jax.tree.map(
+      lambda x: x.astype(jnp.bfloat16).astype(x.dtype), g
+    )
+  ),
   "added number": optax.stateless(
     lambda g, p: jax.tree.map(lambda x: x + 1e-3, g)
   ),
