@@ -514,7 +514,8 @@ def test_many_small_arrays_are_one_vector_and_the_same_run(name):
   shapes = {x.shape for x in jax.tree.leaves(state.base_optimizer_state)}
   assert ((56,) in shapes) == is_vector and ((4, 2) in shapes) != is_vector
   of_base = optax_predict.get_base_state(base, state, found)
-  assert helpers.types(of_base) == helpers.types(base.init(params))
+  made = jax.tree.map(jnp.shape, base.init(params))
+  assert jax.tree.map(jnp.shape, of_base) == made
   base.update(found, of_base, found, **extra_args)
   stats = [optax_predict.get_stats(s) for s in (state, wanted_state)]
   assert stats[0].predicted_steps == stats[1].predicted_steps > 5
