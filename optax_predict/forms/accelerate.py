@@ -185,8 +185,9 @@ def get_base_state(
     >>> updates, opt_state = adam.update(params, opt_state, params)
   """
   _check_accelerate_state(opt_state)
+  like = jax.eval_shape(base_optimizer.init, params)
   return few_arrays.split_base_state(
-    base_optimizer, opt_state.base_optimizer_state, params
+    like, opt_state.base_optimizer_state, params
   )
 
 

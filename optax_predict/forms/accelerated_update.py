@@ -31,10 +31,10 @@ def update(
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
   predictor, like = few_arrays.open_predictor(parts, state.predictor, params)
-  update_base = few_arrays.see_base(
-    base, begin_state, gradients, params, predictor, extra_args
-  )
   seen, _ = few_arrays.see(params, predictor)
+  update_base = few_arrays.see_base(
+    base, begin_state, gradients, params, seen, extra_args
+  )
   seen_gradients, show = few_arrays.see(gradients, predictor)
   seen_gradients, predictor = recording.receive_gradient(
     parts,

@@ -63,15 +63,7 @@ def merge(params: Any) -> Any:
 
   Arrays that are split over devices by their type stay as they are.
   """
-  leaves = jax.tree.leaves(params)
-  size = sum(jnp.size(x) for x in leaves)
-  if len(leaves) < 2 or size > _MOST_NUMBERS:
-    return params
-  if len({jnp.result_type(x) for x in leaves}) > 1 or any(
-    map(_is_split, leaves)
-  ):
-    return params
-  return flatten_util.ravel_pytree(params)[0]
+  return _ravel(params) if _is_merged(params) else params
 
 
 def see(tree: Any, state: PredictState) -> tuple[Any, Callable[[Any], Any]]:
@@ -97,7 +89,7 @@ def merge_base_state(
   And where the base treats all elements alike, as far as can be said without extra
   arguments.
   """
-  if not parts.keeps_anchor or merge(params) is params:
+  if not parts.keeps_anchor or not _is_merged(params):
     return state
   try:
     found = elementwise.act_on_vectors(
@@ -110,11 +102,17 @@ def merge_base_state(
   return _merge_trees(state, params)
 
 
-def split_base_state(base: Any, state: Any, params: Any) -> Any:
-  """The base's state with trees again, where ``merge_base_state`` made vectors."""
+def split_base_state(like: Any, state: Any, params: Any) -> Any:
+  """A base's state with trees again, where ``merge_base_state`` made vectors.
+
+  Args:
+    like: the state as the base's ``init`` makes it, or its shapes.
+    state: the state.
+    params: what the trees are like.
+  """
   return elementwise.map_trees(
     lambda tree, x: x if checks.is_like(x, tree) else _unravel(x, tree),
-    jax.eval_shape(base.init, params),
+    like,
     params,
     state,
   )
@@ -125,15 +123,18 @@ def see_base(
   state: Any,
   gradients: Any,
   params: Any,
-  predictor: PredictState,
+  seen: Any,
   extra_args: dict[str, Any],
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-  """The base's update of what a predictor sees, ``(gradients, state, params)``."""
+  """The base's update of what a predictor sees, ``(gradients, state, params)``.
+
+  ``seen`` is what it sees of the parameters.
+  """
 
   def update(gradients, state, params):
     return base.update(gradients, state, params, **extra_args)
 
-  if see(params, predictor)[0] is params:
+  if seen is params:
     return update
   like = jax.eval_shape(base.init, params)
   is_merged = checks.is_like(state, jax.eval_shape(_merge_trees, like, params))
@@ -148,7 +149,7 @@ def see_base(
   def update_trees(gradients, state, seen):
     updates, state = update(
       _unravel(gradients, params),
-      split_base_state(base, state, params),
+      split_base_state(like, state, params),
       _unravel(seen, params),
     )
     if is_merged:
@@ -156,6 +157,14 @@ def see_base(
     return _ravel(updates), state
 
   return update_trees
+
+
+def _is_merged(params):
+  leaves = jax.tree.leaves(params)
+  if len(leaves) < 2 or sum(map(jnp.size, leaves)) > _MOST_NUMBERS:
+    return False
+  is_one_dtype = len(set(map(jnp.result_type, leaves))) == 1
+  return is_one_dtype and not any(map(_is_split, leaves))
 
 
 def _merge_trees(state, params):
@@ -166,6 +175,7 @@ def _ravel(tree):
   return flatten_util.ravel_pytree(tree)[0]
 
 
+# The way back of ravel_pytree takes the vector in one dtype only, and no shapes.
 def _unravel(vector, like):
   """The tree of that vector, in its dtype, or in those of ``like`` if they differ."""
   leaves, treedef = jax.tree.flatten(like)
