@@ -51,6 +51,7 @@ def _short(found: dict, group: str) -> str:
   for tau in _SHOWN:
     lines += [
       _short_untuned(found, tau, group),
+      _short_tuned(found, tau, group),
       _short_flat(found, tau, group),
       _short_searches(found, tau, group),
     ]
@@ -72,6 +73,23 @@ def _short_untuned(found: dict, tau: float, group: str) -> str:
     f"- **Adam at {_listed(compared)}**, to {report.accuracy(tau)}:"
     f" {_listed(map(_ratio, compared.values()))} times as many true gradients as"
     " tuned Adam (medians over tasks)."
+  )
+
+
+def _short_tuned(found: dict, tau: float, group: str) -> str:
+  pooled = ratios.pool(found, tau, group)
+  if not pooled.at_best:
+    return ""
+  names = "at the base's best rate", "at the best of these rates for each task"
+  parts = [
+    f"{_ratio(compared)} {name} ({ratios.count_harm(compared)} of"
+    f" {len(compared)} above {analysis.HARM})"
+    for name, compared in zip(names, pooled, strict=True)
+  ]
+  return (
+    "- **SGD, momentum and Adam over the tuned base**, to"
+    f" {report.accuracy(tau)}: {_listed(parts)}; medians over pairs of a task and"
+    " an optimizer."
   )
 
 
@@ -157,7 +175,7 @@ def _of_tuned(found: dict, base: str, labels, group: str) -> str:
         rate_name(label),
         *(f"**{_ratio(compared[ours, tau])}**" for tau in _SHOWN),
         f"{report.number(worst.ratio)} ({worst.task})" if worst else "",
-        str(sum(c.ratio > analysis.HARM for c in with_prediction)),
+        str(ratios.count_harm(with_prediction)),
         _solved(found, ours, _MIDDLE, group),
         "" if per_gradient is None else f"{per_gradient:.0f}",
         *(_ratio(compared[alone, tau]) for tau in _SHOWN),

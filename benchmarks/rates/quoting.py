@@ -33,7 +33,9 @@ def values(found: dict) -> dict[str, str]:
   prediction; ``of_own_best``, over prediction at the base's best rate;
   ``of_<search>``, a geometric mean where both solved, ``of_<search>.budget``
   with misses as the whole budget; ``solved``. To 1e-3, or with ``.1e_5`` behind.
-  The base ``all`` pools all three.
+  The base ``all`` pools all three; its rate ``own`` is the best of the rates for
+  each task, and ``above`` and ``pairs`` count, at that and at the base's best, what
+  needed more than the tuned base, of how many.
   """
   texts = {}
   for group in ratios.GROUPS:
@@ -71,6 +73,11 @@ def _of_group(found, group, tau, suffix) -> dict[str, str]:
         pooled.setdefault((label, name), []).extend(listed)
         texts |= _median(f"{key}.{name}{suffix}", listed)
       texts |= _means(found, key, ours, tau, group, suffix)
+  for name, listed in ratios.pool(found, tau, group)._asdict().items():
+    key = f"rates.{group}.all.{name.removeprefix('at_')}"
+    texts |= _median(f"{key}.of_tuned{suffix}", listed)
+    texts[f"{key}.above{suffix}"] = str(ratios.count_harm(listed))
+    texts[f"{key}.pairs{suffix}"] = str(len(listed))
   for (label, name), listed in pooled.items():
     if label in plan.SHARES:
       key = f"rates.{group}.all.{token(label)}.{name}{suffix}"

@@ -4,7 +4,9 @@ import math
 import statistics
 from typing import NamedTuple
 
+from benchmarks.methods import opponents
 from benchmarks.rates import collecting
+from benchmarks.rates import plan
 from benchmarks.savings import analysis
 
 GROUPS = ("reporting", "cutest")
@@ -68,6 +70,41 @@ def compare(
     if ratio is not None:
       compared.append(analysis.Comparison(name, ratio, a, b))
   return compared
+
+
+class Pooled(NamedTuple):
+  """All bases with prediction against the tuned base, on every task.
+
+  Attributes:
+    at_best: at the base's best rate.
+    at_own: at the best of the rates that were run, for each task. The base's own
+      search is finer: prediction is not favoured.
+  """
+
+  at_best: list[analysis.Comparison]
+  at_own: list[analysis.Comparison]
+
+
+def pool(found: dict, tau: float, group: str) -> Pooled:
+  """Where the base is tuned, and where prediction is too."""
+  at_best, at_own = [], []
+  for base in opponents.BASES:
+    best: dict[str, analysis.Comparison] = {}
+    for label in plan.labels_of(base):
+      listed = compare(found, predicting(base, label), tuned(base), tau, group)
+      if label == plan.BEST:
+        at_best += listed
+      for one in listed:
+        known = best.setdefault(one.task, one)
+        if one.ratio < known.ratio:
+          best[one.task] = one
+    at_own += best.values()
+  return Pooled(at_best, at_own)
+
+
+def count_harm(compared: list[analysis.Comparison]) -> int:
+  """How many needed more than the tuned base."""
+  return sum(c.ratio > analysis.HARM for c in compared)
 
 
 class Mean(NamedTuple):

@@ -258,6 +258,31 @@ def test_ratios_are_over_the_starts_that_both_have():
   assert ratios.compare(FOUND, ours, tuned, 1e-1, "reporting") == []
 
 
+def test_a_tuned_base_is_compared_at_its_best_rate_and_at_the_best_of_all():
+  at_best, slow = ("adam+accelerate", "1"), ("adam+accelerate", "1/10")
+  momentum, theirs = ("momentum+accelerate", "1"), ("momentum", "tuned")
+  found = found_of(
+    {TUNED: [50] * 3, at_best: [60] * 3, slow: [10] * 3},
+    {TUNED: [50] * 3, at_best: [20] * 3, slow: [None] * 3},
+    {TUNED: [50] * 3, slow: [55] * 3},
+    {theirs: [40] * 3, momentum: [30] * 3, TUNED: [None] * 3},
+  )
+  pooled = ratios.pool(found, 1e-3, "reporting")
+  assert [c.ratio for c in pooled.at_best] == [0.75, 1.2, 0.4]
+  assert [c.ratio for c in pooled.at_own] == [0.75, 0.2, 0.4, 1.1]
+  assert [ratios.count_harm(listed) for listed in pooled] == [1, 1]
+  line = (
+    "over the tuned base**, to 1e-3: 0.75 at the base's best rate (1 of 3 above"
+    " 1.05), 0.57 at the best of these rates for each task (1 of 4 above 1.05);"
+  )
+  assert line in page.text(found)
+  texts = quoting.values(found)
+  key = "rates.reporting.all"
+  quoted = [texts[f"{key}.best.{x}"] for x in ("of_tuned", "above", "pairs")]
+  assert quoted == ["0.75", "1", "3"]
+  assert texts[f"{key}.own.of_tuned.1e_5"] == "0.57"
+
+
 def test_geometric_means_say_what_they_leave_out():
   ours, other = ratios.predicting("adam", "1e-3"), ratios.search("scipy_lbfgs")
   compared = ratios.compare(FOUND, ours, other, 1e-3, "reporting")
