@@ -34,8 +34,8 @@ def fast_forward(
 ) -> None:
   """Takes all predicted steps of the window at once; evaluates no loss.
 
-  Call it after ``optimizer.update(model, grads)``, inside ``nnx.jit``: outside,
-  the loop is compiled again at every call. It changes the parameters of
+  Call it after ``optimizer.update(model, grads)``, inside ``nnx.jit`` or
+  outside, where the loop alone is compiled. It changes the parameters of
   ``model`` that ``optimizer`` was built for (``wrt``), the optimizer's state and
   ``optimizer.step``, in place.
   The model is not called: BatchNorm statistics and the random streams of

@@ -536,6 +536,129 @@ def test_a_base_that_treats_arrays_apart_sees_them_apart():
     np.testing.assert_allclose(updates[name], -rate * params[name], rtol=1e-6)
 
 
+def shorten_by_hand(gradients):
+  """A global norm, of which XLA sees sums of arrays only where they are numbers."""
+  norm = jnp.sqrt(sum(x**2 for x in gradients.values()))
+  return {name: x / norm for name, x in gradients.items()}
+
+
+def tie(gradients):
+  return dict.fromkeys(gradients, sum(gradients.values()) / 2)
+
+
+MEETING = {
+  "norm": shorten_by_hand,
+  "tied": tie,
+  "swapped": lambda g: {"a": g["b"], "b": g["a"]},
+  "by another": lambda g: {"a": g["a"] * g["b"], "b": g["b"]},
+}
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+@pytest.mark.parametrize("name", MEETING)
+def test_arrays_that_meet_are_not_taken_for_one_vector(name, shape):
+  base = optax.chain(
+    optax.stateless(lambda g, p: MEETING[name](g)), optax.sgd(1.0, momentum=0.9)
+  )
+  tx = optax_predict.accelerate(base)
+  params = {"a": jnp.full(shape, 3.0), "b": jnp.full(shape, 4.0)}
+  found, _ = tx.update(params, tx.init(params), params)
+  wanted, _ = base.update(params, base.init(params), params)
+  helpers.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("base", [optax.sgd(RATE), optax.adam(RATE)])
+def test_gradients_may_be_narrower_than_several_parameters(base):
+  params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+  gradients = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+  tx = optax_predict.accelerate(base, horizon=horizons.fixed(2, -1.0))
+  state, steps = tx.init(params), 0.0
+  for _ in range(3):
+    updates, state = tx.update(gradients, state, params)
+    wanted = jax.tree.map(lambda x: np.full(x.shape, x[0]), updates)
+    helpers.assert_close(updates, wanted)
+    steps += float(updates["a"][0])
+  assert steps < -6 * RATE
+
+
+def test_gradients_that_are_wider_than_parameters_are_named():
+  with helpers.x64(True):
+    params = {"a": jnp.ones(3, jnp.float32), "b": jnp.ones(2, jnp.float32)}
+    gradients = params | {"b": jnp.ones(2, jnp.float64)}
+    for tx in (
+      optax_predict.accelerate(optax.sgd(RATE)),
+      optax.chain(optax_predict.predict_gradients(), optax.sgd(RATE)),
+    ):
+      with pytest.raises(ValueError, match=r"leaf \['b'\] has dtype float64"):
+        tx.update(gradients, tx.init(params), params)
+
+
+def needing(axis_or_value):
+  """An optimizer whose update cannot be traced with gradients and state alone."""
+
+  def update(updates, state, params=None, **extra_args):
+    if axis_or_value == "axis":
+      updates = jax.lax.pmean(updates, "devices")
+    scale = extra_args["value"] if axis_or_value == "value" else 1.0
+    return jax.tree.map(lambda x: -scale * x, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+
+
+def test_a_base_may_need_what_is_not_there_at_init():
+  params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+  tx = optax_predict.accelerate(needing("value"))
+  updates, _ = tx.update(params, tx.init(params), params, value=2.0)
+  helpers.assert_close(updates, jax.tree.map(lambda x: -2 * x, params))
+  tx = optax_predict.accelerate(needing("axis"))
+  state = tx.init(params)
+  updates, _ = jax.vmap(
+    lambda g: tx.update(g, state, params), axis_name="devices"
+  )(jax.tree.map(lambda x: jnp.stack([x, 3 * x]), params))
+  wanted = jax.tree.map(lambda x: jnp.stack([-2 * x] * 2), params)
+  helpers.assert_close(updates, wanted)
+
+
+def test_a_base_may_read_the_numbers_that_it_begins_with():
+  def init(params):
+    norm = float(optax.tree.norm(params))
+    return jax.tree.map(jnp.zeros_like, params), jnp.asarray(norm)
+
+  base = optax.GradientTransformation(
+    init, lambda g, s, p=None: (jax.tree.map(jnp.negative, g), s)
+  )
+  params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+  tx = optax_predict.accelerate(base)
+  state = tx.init(params)
+  updates, state = jax.jit(tx.update)(params, state, params)
+  helpers.assert_close(updates, jax.tree.map(jnp.negative, params))
+  found = optax_predict.get_base_state(base, state, params)
+  helpers.assert_close(found[1], np.sqrt(5.0))
+
+
+def test_another_number_of_parameters_is_named():
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  state = tx.init({"w": jnp.ones((2, 3)), "b": jnp.ones(4)})
+  other = {"w": jnp.ones((3, 3)), "b": jnp.ones(4)}
+  with pytest.raises(ValueError, match="2 arrays hold 13 numbers, but .* 10"):
+    tx.update(other, state, other)
+
+
+def test_a_truth_value_reaches_the_base_as_it_is():
+  def update(updates, state, params=None, *, training, **extra_args):
+    return jax.tree.map(lambda x: -x if training else x, updates), state
+
+  base = optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+  for params in (jnp.ones(3), {"a": jnp.ones(3), "b": jnp.ones(2)}):
+    tx = optax_predict.accelerate(base)
+    updates, _ = tx.update(params, tx.init(params), params, training=True)
+    helpers.assert_close(updates, jax.tree.map(jnp.negative, params))
+
+
 def test_many_parameters_may_be_plain_numbers():
   params = {name: 1.0 + i for i, name in enumerate("abcdef")}
   tx = optax_predict.accelerate(optax.sgd(RATE))

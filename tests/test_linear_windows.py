@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax import contrib
 import pytest
 
 import optax_predict
@@ -126,6 +127,22 @@ def test_another_update_is_not_taken_for_linear(name):
   assert on_sums is None
 
 
+@pytest.mark.parametrize(
+  "mix",
+  [
+    lambda g: {"a": g["b"], "b": g["a"]},
+    lambda g: {"a": g["a"] + g["b"], "b": g["a"] + g["b"]},
+  ],
+  ids=["swapped", "tied"],
+)
+def test_arrays_that_meet_are_not_taken_for_linear(mix):
+  on_sums, _ = trace(
+    optax.stateless(lambda g, p: mix(g)),
+    {"a": jnp.zeros([3]), "b": jnp.zeros([3])},
+  )
+  assert on_sums is None
+
+
 def loss_fn(params):
   x = jnp.concatenate([params["w"].ravel(), params["b"]])
   curvature = jnp.logspace(-2, 0, SIZE).astype(x.dtype)
@@ -227,3 +244,29 @@ def test_fits_side_by_side_take_windows_of_their_own():
         int(optax_predict.get_stats(s).total_steps) for s in (state, my_state)
       ]
       assert counts[0] == counts[1] > 12
+
+
+def test_a_base_that_keeps_parameters_is_followed_far_from_zero():
+  """Lengths are small differences of what it keeps: in float32 they must be kept so."""
+  curvature = jnp.logspace(-2, 0, SIZE)
+  lowest = 100 + jax.random.normal(jax.random.key(1), [SIZE])
+
+  def last_loss(forecaster):
+    tx = optax_predict.accelerate(contrib.schedule_free_sgd(0.1), forecaster)
+    begin = lowest + jax.random.normal(jax.random.key(0), [SIZE])
+
+    def step(carry, _):
+      params, state = carry
+      gradients = curvature * (params - lowest)
+      updates, state = tx.update(gradients, state, params)
+      return (optax.apply_updates(params, updates), state), None
+
+    carry = begin, tx.init(begin)
+    (params, _), _ = jax.lax.scan(step, carry, length=50)
+    return float(0.5 * jnp.sum(curvature * (params - lowest) ** 2))
+
+  forecaster, asked = counted(optax_predict.forecasters.secant())
+  found = last_loss(forecaster)
+  assert asked
+  # It was 18 times as large with the parameters themselves among the summands.
+  assert found < 3 * last_loss(forecaster._replace(span=None))

@@ -113,6 +113,23 @@ def check_gradients(gradients: Any) -> None:
     )
 
 
+def check_precision(gradients: Any, widest: Any) -> None:
+  """Raises a ValueError for a gradient that is wider than its parameter's history.
+
+  Args:
+    gradients: the tree.
+    widest: the real dtype that the state was made in, float32 or float64.
+  """
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+    dtype = jnp.result_type(leaf)
+    if jnp.finfo(dtype).bits > jnp.finfo(widest).bits:
+      raise ValueError(
+        f"gradients: leaf {_name(path)} has dtype {dtype}, but the parameters"
+        f" that optimizer.init was given go to {jnp.dtype(widest)} at most. Cast"
+        " the gradients, or call optimizer.init with parameters of that dtype."
+      )
+
+
 def check_like(name: str, tree: Any, like: Any) -> None:
   """Raises a ValueError where ``tree`` differs from the state's ``like``."""
   got, wanted = _shapes(tree), _shapes(like)
@@ -208,9 +225,13 @@ def _not_inexact(tree):
 
 
 def is_all_arrays(tree: Any) -> bool:
-  """Whether every leaf is an array or a number, which jit takes."""
+  """Whether every leaf is an array or a number: what jit makes arrays of.
+
+  A truth value of Python is none. It may choose what is traced.
+  """
   return all(
     isinstance(x, (jax.Array, np.ndarray, np.generic, numbers.Number))
+    and not isinstance(x, bool)
     for x in jax.tree.leaves(tree)
   )
 

@@ -40,9 +40,15 @@ class Stands(NamedTuple):
 
 
 class Tree(NamedTuple):
-  """What stands for every array of a tree: all of them are alike."""
+  """What stands for an array of a tree.
+
+  Attributes:
+    value: the same object for all arrays of a tree that were treated alike.
+    leaf: which array of the tree it is; arrays of one place only may meet.
+  """
 
   value: Any
+  leaf: int = 0
 
 
 class Even(NamedTuple):
@@ -114,7 +120,8 @@ def stand_in(
     args: as there.
     like: as there.
     combine: ``combine(equation, operands) -> result`` of an equation of the traced
-      program with a :class:`Tree` or an :class:`Even` among its operands.
+      program with a :class:`Tree` or an :class:`Even` among its operands, trees all
+      of one leaf; which leaf the result says is not looked at.
 
   Returns:
     ``None`` where that raises :class:`NotAlikeError`, or arrays of a tree are treated
@@ -128,7 +135,11 @@ def stand_in(
   def apply(*parts):
     values = []
     for place, part in zip(places, treedef.flatten_up_to(parts)):
-      values += [Tree(part)] * len(arrays) if is_tree(place, like) else [part]
+      values += (
+        [Tree(part, leaf) for leaf in range(len(arrays))]
+        if is_tree(place, like)
+        else [part]
+      )
     program = _Program(combine, set(map(jnp.shape, arrays)))
     results = iter(program.run(closed.jaxpr, closed.consts, values))
     return jax.tree.unflatten(
@@ -154,9 +165,12 @@ def _gather(place, like, results):
   values = [next(results) for _ in jax.tree.leaves(place)]
   first = values[0]
   if is_tree(place, like):
-    # The same object: every array of the tree was treated alike.
-    if not isinstance(first, Tree) or any(x is not first for x in values):
-      raise NotAlikeError
+    for leaf, x in enumerate(values):
+      # The same object: every array of the tree was treated alike.
+      if (
+        not isinstance(x, Tree) or x.value is not first.value or x.leaf != leaf
+      ):
+        raise NotAlikeError
     return first.value
   if isinstance(first, (Tree, Even)):
     raise NotAlikeError
@@ -177,7 +191,7 @@ class _Program:
   """Runs a traced program on what stands for trees.
 
   What was computed once from the same operands is not computed again: two arrays
-  of a tree were treated alike where they come out as the same object.
+  of a tree were treated alike where their values come out as the same object.
   """
 
   def __init__(self, combine, shapes):
@@ -205,10 +219,16 @@ class _Program:
     if eqn.primitive.name in _CALLS:
       inner = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
       return self.run(inner.jaxpr, inner.consts, operands)
+    leaves = {x.leaf for x in operands if isinstance(x, Tree)}
+    if len(leaves) > 1:
+      raise NotAlikeError
     key = (eqn.primitive, _freeze(eqn.params), *map(_identify, operands))
     if key not in self._known:
       self._known[key] = operands, self._compute(eqn, operands)
-    return self._known[key][1]
+    return [
+      x._replace(leaf=min(leaves)) if isinstance(x, Tree) else x
+      for x in self._known[key][1]
+    ]
 
   def _compute(self, eqn, operands):
     if any(isinstance(x, (Tree, Even)) for x in operands):
@@ -222,8 +242,10 @@ class _Program:
 
 
 def _identify(x):
-  """Equal for the same operand only."""
-  return (x.dtype, x.item()) if isinstance(x, np.generic) else id(x)
+  """Equal for the same operand only, of whichever leaf."""
+  if isinstance(x, np.generic):
+    return x.dtype, x.item()
+  return (Tree, id(x.value)) if isinstance(x, Tree) else id(x)
 
 
 def _freeze(params):

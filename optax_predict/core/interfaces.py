@@ -194,8 +194,8 @@ class Horizon(NamedTuple):
       relative error than this; ``None`` for no such limit.
     max_error: where the forecast for the true gradient after a window had a
       larger relative error than this, or that gradient is not finite,
-      :func:`fast_forward` takes the window back: it puts the parameters to where
-      its predicted steps began. ``None`` for no such limit.
+      :func:`fast_forward` and :func:`accelerate` take the window back: they put the
+      parameters to where its predicted steps began. ``None`` for no such limit.
     trust: ``trust(state) -> share``, ``float32[]`` in (0, 1], of
       ``max_expected_error`` that holds for this window; ``None`` for all of it.
     reach: ``reach(state) -> times``, ``float32[]``: how many times as far as the

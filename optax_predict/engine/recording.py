@@ -34,6 +34,7 @@ def record_gradient(
 ) -> PredictState:
   """``GradientPredictor.record_gradient`` of some parts."""
   checks.check_gradients(gradients)
+  checks.check_precision(gradients, state.anchor.gradient_norm.dtype)
   moved = begin_motion(parts, state, params)
 
   def measure():

@@ -60,13 +60,23 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
   buffers: list[Any] = []
   elementwise.map_trees(buffers.append, base_state, params)
   first = len(span.trees)
-  summands = [*span.trees, trees.difference(params, anchor), *buffers]
+  summands = [*span.trees, trees.difference(params, anchor)]
+  shares = [jnp.zeros([])] * len(buffers)
   if on_sums.is_read[2]:
-    summands.append(anchor)
+    shares = [_is_near(buffer, anchor) for buffer in buffers]
+    buffers = [_subtract(*pair, anchor) for pair in zip(shares, buffers)]
+    buffers.append(anchor)
+  summands += buffers
   gram = _multiply_all(summands, span.products)
   units = jnp.eye(len(summands), dtype=gram.dtype)
-  begin, of_buffers = units[first], iter(units[first + 1 :])
-  origin = units[-1] if on_sums.is_read[2] else jnp.zeros_like(begin)
+  origin = jnp.zeros_like(units[0])
+  if on_sums.is_read[2]:
+    origin = units[-1]
+  begin = units[first]
+  of_buffers = iter(
+    unit + share.astype(unit.dtype) * origin
+    for share, unit in zip(shares, units[first + 1 :])
+  )
 
   def norm(weights):
     return jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0))
@@ -109,6 +119,24 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
     ),
     window,
     opened,
+  )
+
+
+def _is_near(buffer, anchor):
+  """1 where a base keeps something like a copy of the parameters, else 0.
+
+  What it keeps is then their difference: the length of a step, computed from inner
+  products of what is a thousand times longer, would be rounding.
+  """
+  off, size = reductions.inner_products(
+    [(trees.difference(buffer, anchor),) * 2, (buffer, buffer)]
+  )
+  return jnp.where(off < size, 1.0, 0.0)
+
+
+def _subtract(share, buffer, anchor):
+  return jax.tree.map(
+    lambda b, a: b - share.astype(b.dtype) * a, buffer, anchor
   )
 
 

@@ -185,10 +185,11 @@ def get_base_state(
     >>> updates, opt_state = adam.update(params, opt_state, params)
   """
   _check_accelerate_state(opt_state)
-  like = jax.eval_shape(base_optimizer.init, params)
-  return few_arrays.split_base_state(
-    like, opt_state.base_optimizer_state, params
-  )
+  base_state = opt_state.base_optimizer_state
+  like = few_arrays.shape_base_state(base_optimizer, params)
+  if like is None:
+    return base_state
+  return few_arrays.split_base_state(like, base_state, params)
 
 
 def _check_accelerate_state(state):

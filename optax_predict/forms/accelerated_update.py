@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_predict.core import checks
 from optax_predict.core import packing
 from optax_predict.core import trees
 from optax_predict.engine import limits
@@ -31,6 +32,8 @@ def update(
   """The base's step from a true gradient, and all predicted steps after it."""
   begin_state = state.base_optimizer_state
   predictor, like = few_arrays.open_predictor(parts, state.predictor, params)
+  # Here by the names of their leaves.
+  checks.check_precision(gradients, predictor.anchor.gradient_norm.dtype)
   seen, _ = few_arrays.see(params, predictor)
   update_base = few_arrays.see_base(
     base, begin_state, gradients, params, seen, extra_args

@@ -36,7 +36,8 @@ def fast_forward(
   Call it after the update from a true gradient. It runs the optimizer on
   predicted gradients until the next true gradient is due, in one
   ``lax.while_loop``: under ``jit`` the number of steps may differ from call to
-  call without a recompilation. Outside of it, the loop is compiled at every call.
+  call without a recompilation. Outside of it, the loop is compiled once for an
+  optimizer, or at every call where an extra argument is no array.
 
   A window that went wrong is taken back first, where the horizon says so: the
   update from the true gradient at its end is left out with it, and parameters

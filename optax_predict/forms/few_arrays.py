@@ -71,10 +71,20 @@ def see(tree: Any, state: PredictState) -> tuple[Any, Callable[[Any], Any]]:
 
   One vector, after ``merge`` or in ``optax.flatten``; no other trace is left in the
   state.
+
+  Raises:
+    ValueError: for several arrays that do not hold as many numbers as the vector.
   """
   like = state.anchor.params
   if like is None or checks.is_like(tree, like) or not _is_vector(like):
     return tree, lambda seen: seen
+  sizes = [jnp.size(x) for x in jax.tree.leaves(tree)]
+  if len(sizes) > 1 and sum(sizes) != like.size:
+    raise ValueError(
+      f"params: {len(sizes)} arrays hold {sum(sizes)} numbers, but the state is of"
+      f" parameters with {like.size}. Pass parameters like those that"
+      " optimizer.init was given, or call optimizer.init(params) again."
+    )
   return _ravel(tree), lambda seen: _unravel(seen, tree)
 
 
@@ -91,11 +101,15 @@ def merge_base_state(
   """
   if not parts.keeps_anchor or not _is_merged(params):
     return state
+  if shape_base_state(base, params) is None:
+    return state
   try:
     found = elementwise.act_on_vectors(
       base.update, (params, state, params), params
     )
-  except TypeError:  # An extra argument is missing.
+  except Exception:
+    # Here it lacks an extra argument, or the axis that it takes a mean over. What
+    # else is wrong with it, its first update says.
     return state
   if found is None:
     return state
@@ -136,9 +150,12 @@ def see_base(
 
   if seen is params:
     return update
-  like = jax.eval_shape(base.init, params)
-  is_merged = checks.is_like(state, jax.eval_shape(_merge_trees, like, params))
-  if is_merged:
+  like = shape_base_state(base, params)
+  is_merged = like is not None and checks.is_like(
+    state, jax.eval_shape(_merge_trees, like, params)
+  )
+  # Gradients of another dtype are no tree like the parameters.
+  if is_merged and elementwise.is_tree(gradients, params):
     found = elementwise.act_on_vectors(
       update, (gradients, like, params), params
     )
@@ -147,16 +164,24 @@ def see_base(
 
   # Of trees: the base is not of that kind, or not with these extra arguments.
   def update_trees(gradients, state, seen):
+    if is_merged:
+      state = split_base_state(like, state, params)
     updates, state = update(
-      _unravel(gradients, params),
-      split_base_state(like, state, params),
-      _unravel(seen, params),
+      _unravel(gradients, params), state, _unravel(seen, params)
     )
     if is_merged:
       state = _merge_trees(state, params)
     return _ravel(updates), state
 
   return update_trees
+
+
+def shape_base_state(base, params):
+  """The shapes of what the base's ``init`` makes; ``None`` if it reads values."""
+  try:
+    return jax.eval_shape(base.init, params)
+  except jax.errors.ConcretizationTypeError:
+    return None
 
 
 def _is_merged(params):

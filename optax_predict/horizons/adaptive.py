@@ -125,9 +125,10 @@ def adaptive(
   the last, or forecast with an error above 1.2.
 
   A window that led to a gradient whose forecast had an error larger than
-  ``max_error``, or that is not finite, is taken back by :func:`fast_forward`: the
-  parameters return to where its predicted steps began. The price is that one
-  gradient, which is in the history and has moved the optimizer's own state; a
+  ``max_error``, or that is not finite, is taken back by :func:`fast_forward` and
+  :func:`accelerate`: the parameters return to where its predicted steps began, and
+  with ``accelerate`` the base's state too. The price is that one gradient, which is
+  in the history, and with ``fast_forward`` has moved the optimizer's own state; a
   step from a true gradient always follows.
 
   A forecast :math:`\hat g` that is off by less than
