@@ -144,6 +144,10 @@ def section(folder: pathlib.Path) -> str:
   ):
     for file in sorted(folder.glob(f"{kind}*.json")):
       found = json.loads(file.read_text())
-      device = found["made"]["device"]
-      parts += [f"## {title}: {device}\n", show(found)]
+      made = found["made"]
+      parts += [
+        f"## {title}: {made['device']}\n",
+        f"Made {made['date']}, optax_predict {made['optax_predict']}.\n",
+        show(found),
+      ]
   return "\n".join(parts)

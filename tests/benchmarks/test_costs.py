@@ -131,6 +131,7 @@ def test_a_flat_history_is_of_one_array(tmp_path):
   rows = step_cost.measure(setting, rounds=1)
   made = {"device": "some", "bytes_per_second": 1.0}
   file = tmp_path / "step_cost_some.json"
+  made |= {"date": "2020-01-02", "optax_predict": "7"}
   file.write_text(json.dumps({"made": made, "rows": rows}))
   assert tables.section(tmp_path).count("| 5, flat |") == len(rows)
 
@@ -159,9 +160,12 @@ def test_the_costs_of_accelerate_by_hand(tmp_path):
     "base_arrays": 101,
     "operations": {"update": 4, "recording": 300, "forecast": 80},
   }
-  found = {"made": {"device": "a processor"}, "rows": [row]}
+  made = {"device": "a processor", "date": "2020-01-02", "optax_predict": "7"}
+  found = {"made": made, "rows": [row]}
   (tmp_path / "accelerated_some.json").write_text(json.dumps(found))
-  line = tables.section(tmp_path).splitlines()[-1]
+  section = tables.section(tmp_path)
+  assert "Made 2020-01-02, optax_predict 7." in section
+  line = section.splitlines()[-1]
   assert line == (
     "| adam | 50 / 1,000 | 2 / 10 | 3 / 60 | 1.10 / 2.00 | 80 | 40.0 | 100.0"
     " | 4 / 300 / 80 | 217 / 101 | 4.0 |"
