@@ -128,7 +128,7 @@ def table(summaries: list[dict[str, Any]]) -> str:
   if noisy:
     lines += [
       "",
-      "Minibatches: prediction is to switch itself off and change nothing but rounding:",
+      "Minibatches: prediction is to switch itself off; what it changes is rounding:",
       f"{'task':42}{'optimizer':10}{'rate':>7}{'loss alone':>12}"
       f"{'accelerated':>13}{'predicted':>11}{'time':>6}",
     ]
