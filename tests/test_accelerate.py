@@ -551,6 +551,8 @@ MEETING = {
   "tied": tie,
   "swapped": lambda g: {"a": g["b"], "b": g["a"]},
   "by another": lambda g: {"a": g["a"] * g["b"], "b": g["b"]},
+  # The same operation of both arrays, on what stands for either.
+  "by the last": lambda g: {"a": g["a"] * g["b"], "b": g["b"] * g["b"]},
 }
 
 
@@ -579,6 +581,8 @@ def test_gradients_may_be_narrower_than_several_parameters(base):
     helpers.assert_close(updates, wanted)
     steps += float(updates["a"][0])
   assert steps < -6 * RATE
+  # One, and then two windows of two more: the gradient is the same throughout.
+  np.testing.assert_allclose(steps, -7 * RATE, rtol=0.01)
 
 
 def test_gradients_that_are_wider_than_parameters_are_named():
@@ -621,9 +625,10 @@ def test_a_base_may_need_what_is_not_there_at_init():
   helpers.assert_close(updates, wanted)
 
 
-def test_a_base_may_read_the_numbers_that_it_begins_with():
+@pytest.mark.parametrize("read", [float, np.asarray])
+def test_a_base_may_read_the_numbers_that_it_begins_with(read):
   def init(params):
-    norm = float(optax.tree.norm(params))
+    norm = read(optax.tree.norm(params))
     return jax.tree.map(jnp.zeros_like, params), jnp.asarray(norm)
 
   base = optax.GradientTransformation(
@@ -712,6 +717,30 @@ def test_vmap_is_each_fit_for_itself():
   helpers.assert_calls_agree(pairs, scale=10)
   stats = jax.vmap(optax_predict.get_stats)(states)
   assert np.all(np.asarray(stats.predicted_steps) > 5)
+
+
+@pytest.mark.parametrize("lengths", [(3,), (3, 2)])
+def test_a_device_may_have_a_fit_of_its_own(lengths):
+  tx = optax_predict.accelerate(optax.adam(RATE))
+  start = [jnp.linspace(1.0, 2.0, length) for length in lengths]
+
+  def fit(params):
+    state = tx.init(params)
+    for _ in range(3):
+      updates, state = tx.update(params, state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  everywhere = jax.shard_map(
+    fit,
+    mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",)),
+    in_specs=jax.sharding.PartitionSpec("devices"),
+    out_specs=jax.sharding.PartitionSpec("devices"),
+    check_vma=False,
+  )
+  helpers.assert_close(
+    jax.jit(everywhere)(start), jax.jit(fit)(start), scale=10
+  )
 
 
 def test_map_params_sees_parameters():

@@ -153,8 +153,8 @@ FORMS = {
 }
 
 
-# Of the others some look at what is traced, some at what comes out, and one traces
-# nothing: donating is the same there.
+# With buffers that are given away, too. The others look at what is traced, or trace
+# nothing, or look at numbers as "debug NaN" does.
 DONATED = {"as JAX is", "x64", "debug NaN"}
 
 

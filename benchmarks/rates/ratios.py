@@ -77,8 +77,7 @@ class Pooled(NamedTuple):
 
   Attributes:
     at_best: at the base's best rate.
-    at_own: at the best of the rates that were run, for each task. The base's own
-      search is finer: prediction is not favoured.
+    at_own: at the best of the rates that were run, for each task.
   """
 
   at_best: list[analysis.Comparison]

@@ -60,22 +60,23 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
   buffers: list[Any] = []
   elementwise.map_trees(buffers.append, base_state, params)
   first = len(span.trees)
-  summands = [*span.trees, trees.difference(params, anchor)]
-  shares = [jnp.zeros([])] * len(buffers)
-  if on_sums.is_read[2]:
-    shares = [_is_near(buffer, anchor) for buffer in buffers]
-    buffers = [_subtract(*pair, anchor) for pair in zip(shares, buffers)]
+  reads_params = on_sums.is_read[2]
+  shares: list[Any] = [
+    _is_near(b, anchor) if reads_params else 0.0 for b in buffers
+  ]
+  if reads_params:
+    buffers = [
+      trees.combine([jnp.ones([]), -share], [buffer, anchor])
+      for share, buffer in zip(shares, buffers)
+    ]
     buffers.append(anchor)
-  summands += buffers
+  summands = [*span.trees, trees.difference(params, anchor), *buffers]
   gram = _multiply_all(summands, span.products)
   units = jnp.eye(len(summands), dtype=gram.dtype)
-  origin = jnp.zeros_like(units[0])
-  if on_sums.is_read[2]:
-    origin = units[-1]
   begin = units[first]
+  origin = units[-1] if reads_params else jnp.zeros_like(begin)
   of_buffers = iter(
-    unit + share.astype(unit.dtype) * origin
-    for share, unit in zip(shares, units[first + 1 :])
+    [unit + x * origin for x, unit in zip(shares, units[first + 1 :])]
   )
 
   def norm(weights):
@@ -131,13 +132,7 @@ def _is_near(buffer, anchor):
   off, size = reductions.inner_products(
     [(trees.difference(buffer, anchor),) * 2, (buffer, buffer)]
   )
-  return jnp.where(off < size, 1.0, 0.0)
-
-
-def _subtract(share, buffer, anchor):
-  return jax.tree.map(
-    lambda b, a: b - share.astype(b.dtype) * a, buffer, anchor
-  )
+  return (off < size).astype(size.dtype)
 
 
 def _multiply_all(summands, known):

@@ -101,11 +101,12 @@ def merge_base_state(
   """
   if not parts.keeps_anchor or not _is_merged(params):
     return state
-  if shape_base_state(base, params) is None:
+  like = shape_base_state(base, params)
+  if like is None:
     return state
   try:
     found = elementwise.act_on_vectors(
-      base.update, (params, state, params), params
+      base.update, (params, like, params), params
     )
   except Exception:
     # Here it lacks an extra argument, or the axis that it takes a mean over. What
@@ -176,11 +177,11 @@ def see_base(
   return update_trees
 
 
-def shape_base_state(base, params):
+def shape_base_state(base: optax.GradientTransformation, params: Any) -> Any:
   """The shapes of what the base's ``init`` makes; ``None`` if it reads values."""
   try:
     return jax.eval_shape(base.init, params)
-  except jax.errors.ConcretizationTypeError:
+  except TypeError:  # JAX's, for a tracer of which a number is asked.
     return None
 
 
