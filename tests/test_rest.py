@@ -19,33 +19,43 @@ def error(relative, size=2):
   )
 
 
-def lengths(errors):
+def lengths(errors, are_noise=True):
+  """Steps of each window, or less than 0: the rest that begins in its place."""
   horizon = optax_predict.horizons.adaptive()
-  update, state, out = jax.jit(horizon.update), horizon.init(), []
+  update, state, out, rested = jax.jit(horizon.update), horizon.init(), [], 0
   for e in errors:
-    steps, state = update(error(e), state)
+    steps, state = update(error(e)._replace(rested=jnp.int32(rested)), state)
     rest = int(horizon.rest(state))
+    rested = rest if are_noise else 0
     out.append(-rest if rest else int(steps))
   return out
 
 
 def test_it_rests_twice_as_long_each_time():
-  found = lengths([1.0] * 50)
+  found = lengths([1.0] * 20)
   rests = [-n for n in found if n < 0]
-  assert rests == [16, 32, 64, 128, 256, 512, 512]
-  assert [i for i, n in enumerate(found) if n < 0] == list(range(19, 50, 5))
+  assert rests[:8] == [16, 32, 64, 128, 256, 512, 512, 512]
+  # One forecast after each rest says the same again.
+  assert [i for i, n in enumerate(found) if n < 0] == list(range(5, 20))
+
+
+def test_gradients_that_are_no_noise_are_looked_at_ever_later():
+  found = lengths([1.0] * 400, are_noise=False)
+  assert {n for n in found if n < 0} == {-16}
+  looks = [i for i, n in enumerate(found) if n < 0]
+  assert np.diff([-1, *looks]).tolist() == [6, 12, 24, 48, 96, 96, 96]
 
 
 def test_a_better_forecast_takes_three_back():
-  assert lengths([1.0] * 19 + [0.7] + [1.0] * 4)[-1] == -16
-  assert lengths([1.0] * 19 + [0.7] + [1.0] * 3)[-1] == 0
+  assert lengths([1.0] * 5 + [0.7] + [1.0] * 4)[-1] == -16
+  assert lengths([1.0] * 5 + [0.7] + [1.0] * 3)[-1] == 0
   assert min(lengths([1.0, 1.0, 0.7] * 50)) == 0
 
 
 def test_a_window_forgets_the_rests():
-  found = lengths([1.0] * 20 + [0.01] + [1.0] * 60)
-  assert found[19] == -16 and found[20] > 0
-  assert [n for n in found[21:] if n < 0][:3] == [-16, -32, -64]
+  found = lengths([1.0] * 6 + [0.01] + [1.0] * 60)
+  assert found[5] == -16 and found[6] > 0
+  assert [n for n in found[7:] if n < 0][:3] == [-16, -32, -64]
 
 
 @pytest.fixture
@@ -87,6 +97,87 @@ def test_true_gradients_are_due_and_unseen_during_a_rest(resting):
   assert int(stats.computed_steps) == int(state.step_count)
   state = feed(state)
   assert int(state.gradient_history.pairs) != int(kept.pairs)
+
+
+def record(path, forecaster=None, rest=16):
+  """The states along a path of gradients; every one asks for a rest."""
+  default = optax_predict.horizons.adaptive()
+  horizon = default._replace(rest=lambda state: jnp.int32(rest))
+  predictor = optax_predict.gradient_predictor(
+    forecaster or optax_predict.forecasters.secant(memory=2), horizon
+  )
+  path = jnp.asarray(path, jnp.float32)
+  states, state = [], predictor.init(path[0])
+  step = jax.jit(predictor.record_gradient)
+  for i, gradients in enumerate(path):
+    state = step(gradients, state, path[0] + i)
+    states.append(state)
+  return states
+
+
+def drift(rng):
+  return np.cumsum(np.abs(rng.normal(size=(6, 40))), 0)
+
+
+def swing(rng):
+  signs = (-1.0) ** np.arange(6)
+  return signs[:, None] * rng.normal(size=40) + 0.05 * rng.normal(size=(6, 40))
+
+
+def still(rng):
+  return np.ones((6, 40)) * rng.normal(size=40)
+
+
+FORECASTERS = {
+  "secant": optax_predict.forecasters.secant(memory=2),
+  "momentum": optax_predict.forecasters.momentum(),
+  "trend": optax_predict.forecasters.trend(),
+  "holt": optax_predict.forecasters.holt(),
+}
+
+
+@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("path", [drift, swing, still])
+def test_only_noise_is_rested_from(name, seed, path):
+  rng = np.random.default_rng(seed)
+  noise = record(rng.normal(size=(6, 40)) + 0.3, FORECASTERS[name])
+  assert [int(s.rest_steps) for s in noise] == [0, 0, 0, 0, 16, 15]
+  other = record(path(rng), FORECASTERS[name])
+  assert [int(s.rest_steps) for s in other] == [0] * 6
+  # The sixth is recorded again, and its forecast is told of no rest.
+  assert int(other[-1].look.remaining) == 4
+  assert int(other[-2].look.rest) == 0
+
+
+def test_what_is_looked_at_is_compared_and_not_recorded():
+  rng = np.random.default_rng(3)
+  path = rng.normal(size=(5, 40)).astype(np.float32)
+  states = record(path)
+  distances = np.linalg.norm(path[1:] - path[0], axis=1)
+  look = states[-1].look
+  np.testing.assert_allclose(look.nearest, distances.min(), rtol=1e-5)
+  np.testing.assert_allclose(look.farthest, distances.max(), rtol=1e-5)
+  for old, new in zip(
+    jax.tree.leaves(states[0].gradient_history),
+    jax.tree.leaves(states[-1].gradient_history),
+  ):
+    np.testing.assert_array_equal(old, new)
+
+
+def test_a_gradient_that_is_not_finite_is_not_compared():
+  path = np.random.default_rng(4).normal(size=(6, 40))
+  path[2, 7] = np.nan
+  states = record(path)
+  assert [int(s.look.remaining) for s in states] == [4, 3, 3, 2, 1, 0]
+  assert int(states[-1].rest_steps) == 16
+  assert all(np.isfinite(x) for x in states[-1].look)
+
+
+def test_a_forecaster_that_recalls_nothing_rests_at_once():
+  forecaster = FORECASTERS["secant"]._replace(recall=None)
+  states = record(still(np.random.default_rng(5)), forecaster, rest=2)
+  assert [int(s.rest_steps) for s in states] == [2, 1, 0, 2, 1, 0]
 
 
 def test_fast_forward_does_not_wake_it(resting):

@@ -156,7 +156,9 @@ def _with_steps_left(state: Any, steps: int = STEPS) -> Any:
     if not _is_state(x):
       return x
     left = x.window._replace(remaining_steps=jnp.int32(max(steps, 0)))
-    return x._replace(window=left, rest_steps=jnp.int32(max(-steps, 0)))
+    look = x.look._replace(remaining=jnp.int32(0))
+    rest_steps = jnp.int32(max(-steps, 0))
+    return x._replace(window=left, look=look, rest_steps=rest_steps)
 
   return jax.tree.map(refill, state, is_leaf=_is_state)
 

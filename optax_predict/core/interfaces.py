@@ -126,6 +126,9 @@ class Forecaster(NamedTuple):
     leave_out_trees: ``leave_out_trees(history) -> history``, optional: with ``None``
       in the place of every tree that is like the parameters. What is left is small
       and kept in two arrays by :func:`accelerate`, which spares time at every call.
+    recall: ``recall(history) -> gradients``, optional: the last true gradient, or what
+      stands for it. The next ones are compared with it, to tell noise before a rest
+      (``rest`` of a :class:`Horizon`). Without it a rest begins at once.
     span: ``span(history) -> Span``, optional: what forecasts are sums of. A window of
       an optimizer that is linear in the gradient, such as SGD with momentum, then
       reads the trees at its beginning and its end, and not at every step.
@@ -140,6 +143,7 @@ class Forecaster(NamedTuple):
   needs_look_ahead: bool = True
   leave_out_trees: Callable[[PyTree], PyTree] | None = None
   span: Callable[[PyTree], Span] | None = None
+  recall: Callable[[PyTree], PyTree] | None = None
 
 
 class ForecastError(NamedTuple):
@@ -162,6 +166,9 @@ class ForecastError(NamedTuple):
       where there is none or nothing looks at the parameters.
     loss: at the true gradient, ``float32[]``, where the caller passed it as
       ``value``; ``None`` otherwise.
+    rested: true gradients that a rest has let through since the last one that was
+      recorded, ``int32[]``; 0 too where a rest was asked for and the gradients
+      proved to be no noise.
   """
 
   relative_error: jax.Array
@@ -172,6 +179,7 @@ class ForecastError(NamedTuple):
   growth: jax.Array | float = 1.0
   slope: jax.Array | float = 0.0
   loss: jax.Array | None = None
+  rested: jax.Array | int = 0
 
 
 class Horizon(NamedTuple):
@@ -200,8 +208,9 @@ class Horizon(NamedTuple):
       ``max_expected_error`` that holds for this window; ``None`` for all of it.
     reach: ``reach(state) -> times``, ``float32[]``: how many times as far as the
       last move this window may lead; ``None`` for ``max_growth`` times.
-    rest: ``rest(state) -> count``, ``int32[]``: how many true gradients are now let
-      through without being recorded; ``None`` for none.
+    rest: ``rest(state) -> count``, ``int32[]``: how many true gradients to let through
+      without a look at them, if they are noise. The next four are compared with the
+      last one to find out; these are not recorded either. 0 or ``None`` for none.
   """
 
   init: Callable[[], PyTree]

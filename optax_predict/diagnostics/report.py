@@ -145,7 +145,7 @@ def balance(rtol: float) -> float:
 def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
   """How many true gradients the adaptive horizon needs for a run of some steps."""
   horizon = _horizons.adaptive(rtol, max_steps=max(1, *scores))
-  state, window, count, i = horizon.init(), 0, 1, 0
+  state, window, rest, count, i = horizon.init(), 0, 0, 1, 0
   while (i := i + window + 1) < steps:
     error = interfaces.ForecastError(
       relative_error=jnp.float32(_error_at(scores, window, i)),
@@ -153,6 +153,7 @@ def _walk(scores: dict[int, Score], steps: int, rtol: float) -> int:
       history_size=jnp.int32(count),
       window_steps=jnp.int32(window),
       window_stopped=jnp.int32(0),
+      rested=jnp.int32(rest),
     )
     allowed, state = horizon.update(error, state)
     tired = 0 if horizon.rest is None else int(horizon.rest(state))

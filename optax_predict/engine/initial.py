@@ -11,6 +11,7 @@ from optax_predict.core import trees
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import Anchor
 from optax_predict.engine.state import ForecastStatistics
+from optax_predict.engine.state import Look
 from optax_predict.engine.state import PredictState
 from optax_predict.engine.state import Retreat
 from optax_predict.engine.state import Window
@@ -37,6 +38,7 @@ def init_state(parts: Parts, params: Any) -> PredictState:
     rest_steps=count(),
     gradient_history=history,
     history_size=count(),
+    look=Look(count(), count(), real(), real()),
     anchor=Anchor(
       params=trees.zeros(params) if parts.keeps_anchor else None,
       gradient_norm=real(),

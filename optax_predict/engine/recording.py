@@ -15,6 +15,7 @@ from optax_predict.core import trees
 from optax_predict.engine import correction
 from optax_predict.engine import initial
 from optax_predict.engine import limits
+from optax_predict.engine import looking
 from optax_predict.engine import scoring
 from optax_predict.engine.parts import begin_motion
 from optax_predict.engine.parts import measure_motion
@@ -46,11 +47,20 @@ def record_gradient(
       lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(measure)
     )
 
-  # Nothing is computed for a gradient that a rest lets through.
-  is_resting = state.rest_steps > 0
-  norm, distance = lax.cond(is_resting, measure_nothing, measure)
+  def compare():
+    # In the norm's place: it is finite where the gradient is.
+    change = looking.measure_change(parts, gradients, state)
+    return change, measure_nothing()[1]
+
+  # Nothing is computed for a gradient that a rest lets through, and little before it.
+  is_resting, is_looking = state.rest_steps > 0, state.look.remaining > 0
+  norm, distance = lax.cond(
+    is_resting,
+    measure_nothing,
+    lambda: lax.cond(is_looking, compare, measure),
+  )
   is_finite = jnp.isfinite(norm)
-  is_usable = is_finite & ~is_resting
+  is_usable = is_finite & ~(is_resting | is_looking)
   if distance is not None:
     # There is no anchor yet at the first.
     is_usable &= jnp.isfinite(distance) | (state.history_size == 0)
@@ -63,7 +73,8 @@ def record_gradient(
   # Two branches, and none in them that holds the history: XLA would copy it.
   state = state._replace(retreat=None)
   like = initial.leave_out_trees(parts, state)
-  state = packing.cond(is_usable, record, _pass_by, state, like)
+  pass_by = functools.partial(_pass_by, norm)
+  state = packing.cond(is_usable, record, pass_by, state, like)
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
     ~is_finite | (is_usable & is_wrong), params, retreat
@@ -116,9 +127,7 @@ def _record(parts, gradients, moved, value, state):
   )
   after = functools.partial(_after, error.relative_error)
   steps, horizon_state = horizon.update(error, state.horizon_state)
-  rest = jnp.zeros([], jnp.int32)
-  if horizon.rest is not None:
-    rest = horizon.rest(horizon_state)
+  rest_steps, look = looking.begin(parts, horizon_state, state.look)
   excess = limits.measure_excess(horizon, size, error, state)
   window = state.window._replace(
     planned_steps=steps,
@@ -126,7 +135,8 @@ def _record(parts, gradients, moved, value, state):
     reach=limits.set_reach(horizon, moved.distance, horizon_state, state),
   )
   return state._replace(
-    rest_steps=rest,
+    rest_steps=rest_steps,
+    look=look,
     history_size=jnp.minimum(state.history_size + 1, forecaster.history_size),
     horizon_state=horizon_state,
     window=window,
@@ -142,11 +152,13 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _pass_by(state):
-  """A gradient that is not finite, or in a rest: no window follows."""
+def _pass_by(change, state):
+  """A gradient that is not finite, looked at, or in a rest: no window follows."""
   window = state.window
+  rest_steps, look = looking.go_on(change, state.rest_steps, state.look)
   return state._replace(
-    rest_steps=jnp.maximum(state.rest_steps - 1, 0),
+    rest_steps=rest_steps,
+    look=look,
     anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
     window=window._replace(
       planned_steps=jnp.zeros([], jnp.int32),

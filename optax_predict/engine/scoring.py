@@ -52,6 +52,7 @@ def score_forecast(gradients, forecast, state, motion, value=None):
     growth=_growth(norm, state.anchor.gradient_norm),
     slope=_as_cosine(slope),
     loss=None if value is None else jnp.asarray(value, jnp.float32),
+    rested=state.look.rest,
   )
   return error, jnp.sqrt(dd), norm
 

@@ -84,6 +84,23 @@ class ForecastStatistics(NamedTuple):
   recent_error: jax.Array
 
 
+class Look(NamedTuple):
+  """Whether true gradients are noise: some are compared with the last recorded one.
+
+  Attributes:
+    remaining: that are still to be compared, ``int32[]``.
+    rest: how many are let through after them if they are noise, ``int32[]``; 0 once
+      they are not.
+    nearest: least distance of one to the last recorded, a real scalar.
+    farthest: largest distance, a real scalar.
+  """
+
+  remaining: jax.Array
+  rest: jax.Array
+  nearest: jax.Array
+  farthest: jax.Array
+
+
 class PredictState(NamedTuple):
   """State of one predictor.
 
@@ -95,6 +112,7 @@ class PredictState(NamedTuple):
     history_size: true gradients in the history, ``int32[]``.
     statistics: of the forecasts.
     window: predicted steps since the last true gradient.
+    look: whether true gradients are noise.
     retreat: where to go back to; ``None`` when the horizon takes no window back.
     horizon_state: the horizon's.
     anchor: the last true gradient in the history.
@@ -109,6 +127,7 @@ class PredictState(NamedTuple):
   history_size: jax.Array
   statistics: ForecastStatistics
   window: Window
+  look: Look
   retreat: Retreat | None
   horizon_state: Any
   anchor: Anchor

@@ -150,7 +150,13 @@ def holt(
       trees.cast_like(line, history.level), expected_error
     )
 
-  return interfaces.Forecaster(init, observe, predict, history_size=2)
+  return interfaces.Forecaster(
+    init,
+    observe,
+    predict,
+    history_size=2,
+    recall=lambda history: history.level,
+  )
 
 
 def _finite_or_anew(followed, gradients, like):

@@ -94,8 +94,18 @@ def momentum(
     expected_error = jnp.zeros([], dtype)
     return interfaces.Forecast(trees.cast_like(forecast, first), expected_error)
 
+  def recall(history):
+    dtype = trees.tree_dtype(history.slots[0])
+    newest = jnp.arange(size) == (history.observed - 1) % size
+    return trees.combine(newest.astype(dtype), history.slots)
+
   return interfaces.Forecaster(
-    init, observe, predict, history_size=size, needs_look_ahead=False
+    init,
+    observe,
+    predict,
+    history_size=size,
+    needs_look_ahead=False,
+    recall=recall,
   )
 
 

@@ -153,7 +153,12 @@ def trend(
     )
 
   return interfaces.Forecaster(
-    init, observe, predict, history_size=2, needs_look_ahead=False
+    init,
+    observe,
+    predict,
+    history_size=2,
+    needs_look_ahead=False,
+    recall=lambda history: history.last_gradient,
   )
 
 

@@ -277,4 +277,5 @@ def secant(
     project=project,
     leave_out_trees=leave_out_trees,
     span=span,
+    recall=lambda history: history.last_gradient,
   )

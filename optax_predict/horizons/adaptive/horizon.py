@@ -7,18 +7,12 @@ import jax.numpy as jnp
 
 from optax_predict.core import checks
 from optax_predict.core import interfaces
+from optax_predict.horizons.adaptive import resting
 
-# A relative error above which a forecast was worth nothing. Under noise one in
-# seven is not: it takes back three. So many of them make the predictor rest, and
-# fewer where it has rested since the last window: a look is what a rest costs.
-_WORTHLESS = 0.8
-_PATIENCE = 20
-_PATIENCE_AGAIN = 5
 # Most true gradients that follow on a window that went wrong, and the share of
 # that number a good window leaves.
 _LONGEST_PAUSE = 64.0
 _FORGIVING = 0.5
-_LONGEST_REST = 512
 # A window went badly where the gradient grew by more than this factor, or was
 # forecast with a larger relative error. It takes this share of the trust; one
 # that went well gives this share of what is missing. The rest is never lost.
@@ -33,6 +27,10 @@ _LEAST_TRUST = 1 / 3
 _DOWNHILL = -0.1
 _LEAST_GROWTH = 1.4
 _TRUSTED = 0.35
+# Where it points straight down that way, so that the run is on a long slope, the
+# next may lead over this share of what the gradient needs to fall to nothing.
+_STRAIGHT_DOWN = -0.5
+_OF_WAY_LEFT = 0.5
 # Most that one good forecast makes the next window grow by, as solvers of ODEs
 # allow: 0.9 sqrt(0.8 / e) comes to it at a relative error of 0.01.
 _MOST_GROWTH = 8.0
@@ -53,7 +51,8 @@ class AdaptiveState(NamedTuple):
     worthless: forecasts since the last window that were worth nothing, less three
       for each that was not, ``int32[]``.
     rest: true gradients that the last rest lets through, ``int32[]``.
-    is_tired: 1 where that rest begins now, ``int32[]``.
+    is_tired: 1 where that rest begins now, if gradients are noise, ``int32[]``.
+    doubts: times that they were not, since they last were, ``int32[]``.
     pause: true gradients before the next window may open, ``float32[]``.
     last_pause: the pause after the last window that went wrong, fading with
       each that did not, ``float32[]``.
@@ -66,6 +65,7 @@ class AdaptiveState(NamedTuple):
   worthless: jax.Array
   rest: jax.Array
   is_tired: jax.Array
+  doubts: jax.Array
   pause: jax.Array
   last_pause: jax.Array
   trust: jax.Array
@@ -108,6 +108,12 @@ def adaptive(
   forecaster expects an error that is too large (below), or where an update adds
   less than a ten-thousandth to the way.
 
+  With a small learning rate the model of a first move is soon nearly exact, and the
+  errors do not show that yet. Where the cosine between the way that a whole window led
+  and the gradient at its end is below -0.5, and the gradient shrank by a factor
+  :math:`G`, a parabola along that way has its lowest point :math:`1 / (1 - G)` such
+  ways from where it began. There :math:`f` is at least half of that, up to 8.
+
   A window is too short, whatever the error, where the loss still falls along the
   way that it led: where the cosine between that way and the gradient at its end is
   below -0.1, and windows before it have earned a trust (below) above 0.35,
@@ -136,10 +142,13 @@ def adaptive(
   :math:`1/L`, :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |\hat g - g|^2)`.
   Where gradients keep their length that is :math:`e < 1`. Under minibatch noise
   the error stays near or above 1, the length falls to 0 and the base optimizer runs
-  unchanged. After 20 forecasts with an error above 0.8 since the last window, less
-  three for each better one, the predictor rests, to cost nothing: 16 true
-  gradients are let through without being looked at; after 5 more such forecasts 32
-  are, and so on up to 512. A window begins that anew.
+  unchanged. After 6 forecasts with an error above 0.8 since the last window, less
+  three for each better one, the predictor rests, to cost nothing, if gradients prove to
+  be noise: 16 are let through unseen; after one more such forecast 32 are, and so
+  on up to 512. A window begins that anew. Gradients that are no noise go on being
+  recorded, and the next rest is asked for after 12 such forecasts, then 24, up to 96.
+  Noise is told by how far the next four gradients are from the last one: all about as
+  far, where each has noise of its own.
 
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
@@ -198,6 +207,7 @@ def adaptive(
       worthless=count(),
       rest=count(),
       is_tired=count(),
+      doubts=count(),
       pause=real(),
       last_pause=real(),
       trust=real(),
@@ -212,9 +222,12 @@ def adaptive(
     first = jnp.minimum(_FIRST_ERROR / e, _FIRST_GROWTH)
     is_first = error.history_size <= 1
     factor = jnp.where(is_first, jnp.maximum(factor, first), factor)
+    is_window = error.window_steps > 0
+    is_whole = is_window & (error.window_stopped == 0)
+    is_far = is_whole & (error.slope < _STRAIGHT_DOWN)
+    factor = jnp.where(is_far, jnp.maximum(factor, _way_left(error)), factor)
     reach = jnp.maximum(factor, max_growth).astype(jnp.float32)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
-    is_window = error.window_steps > 0
     is_trusted = state.trust > _TRUSTED
     is_short = is_window & is_trusted & (error.slope < _DOWNHILL)
     factor = jnp.where(is_short, jnp.maximum(factor, _LEAST_GROWTH), factor)
@@ -233,19 +246,9 @@ def adaptive(
     pause = jnp.where(is_wrong, last, jnp.maximum(state.pause - 1, 0))
     is_open = is_known & (pause <= 0)
     steps = jnp.where(is_open, jnp.floor(k), 0).astype(jnp.int32)
-    is_worthless = is_known & (error.relative_error > _WORTHLESS)
-    count = state.worthless + jnp.where(is_worthless, 1, -3)
-    worthless = jnp.where(steps > 0, 0, jnp.maximum(count, 0))
-    patience = jnp.where(state.rest > 0, _PATIENCE_AGAIN, _PATIENCE)
-    is_tired = worthless >= patience
-    longer = jnp.clip(2 * state.rest, 16, _LONGEST_REST)
-    rest = jnp.where(is_tired, longer, jnp.where(steps > 0, 0, state.rest))
-    worthless = jnp.where(is_tired, 0, worthless)
-    return jnp.where(is_tired, 0, steps), AdaptiveState(
+    state = resting.ask_for_rest(error, steps, state)
+    return jnp.where(state.is_tired > 0, 0, steps), state._replace(
       length=k,
-      worthless=worthless,
-      rest=rest,
-      is_tired=is_tired.astype(jnp.int32),
       pause=pause,
       last_pause=last,
       trust=_update_trust(error, state.trust),
@@ -262,6 +265,13 @@ def adaptive(
     reach=lambda state: state.reach,
     rest=lambda state: jnp.where(state.is_tired > 0, state.rest, 0),
   )
+
+
+def _way_left(error):
+  """How many times the last way, by what the gradient lost along it, less a margin."""
+  lost = 1 - error.growth
+  times = _OF_WAY_LEFT / jnp.where(lost > 0, lost, jnp.inf)
+  return jnp.minimum(times, _MOST_GROWTH)
 
 
 def _update_trust(error, trust):

@@ -1,0 +1,85 @@
+"""A cheap look at whether true gradients are noise, before a rest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_predict.core import checks
+from optax_predict.core import reductions
+from optax_predict.core import trees
+from optax_predict.engine.parts import Parts
+from optax_predict.engine.state import Look
+from optax_predict.engine.state import PredictState
+
+# True gradients that are compared with the last recorded one. Noise of its own in each
+# makes all of them about equally far from it. One that moves smoothly is farther and
+# farther away, and one that swings comes back.
+_COUNT = 4
+# They are noise where the nearest is at least this share as far as the farthest.
+_EVEN = 0.4
+
+
+def begin(
+  parts: Parts, horizon_state: Any, like: Look
+) -> tuple[jax.Array, Look]:
+  """After a recorded gradient: whether the next ones are looked at.
+
+  Args:
+    parts: the parts.
+    horizon_state: the horizon's, updated.
+    like: a look.
+
+  Returns:
+    ``(rest_steps, look)``: true gradients to let through at once, where the forecaster
+    has nothing to compare them with, and the look.
+  """
+  none, distance = jnp.zeros([], jnp.int32), jnp.zeros_like(like.nearest)
+  if parts.horizon.rest is None:
+    return none, Look(none, none, distance, distance)
+  rest = parts.horizon.rest(horizon_state)
+  if parts.forecaster.recall is None:
+    return rest, Look(none, rest, distance, distance)
+  count = jnp.where(rest > 0, _COUNT, 0).astype(jnp.int32)
+  return none, Look(count, rest, distance, distance)
+
+
+def measure_change(
+  parts: Parts, gradients: Any, state: PredictState
+) -> jax.Array:
+  """Distance of a true gradient to the last recorded one, a real scalar."""
+  dtype = state.anchor.gradient_norm.dtype
+  if parts.forecaster.recall is None:
+    return jnp.zeros([], dtype)
+  last = parts.forecaster.recall(state.gradient_history)
+  checks.check_like("gradients", gradients, last)
+  return reductions.norm(trees.difference(gradients, last)).astype(dtype)
+
+
+def go_on(
+  change: jax.Array, rest_steps: jax.Array, look: Look
+) -> tuple[jax.Array, Look]:
+  """After a gradient that was not recorded.
+
+  Args:
+    change: of :func:`measure_change`, where it was looked at.
+    rest_steps: true gradients that were still to be let through.
+    look: so far.
+
+  Returns:
+    ``(rest_steps, look)`` after it.
+  """
+  # One that is not finite says nothing, and another is looked at in its place.
+  is_looked_at = (look.remaining > 0) & jnp.isfinite(change)
+  is_first = look.remaining == _COUNT
+  nearest = jnp.where(is_first, change, jnp.minimum(look.nearest, change))
+  farthest = jnp.maximum(look.farthest, change)
+  is_last = is_looked_at & (look.remaining == 1)
+  is_noise = (nearest > _EVEN * farthest) & (farthest > 0)
+  rest = jnp.where(is_last & ~is_noise, 0, look.rest)
+  return jnp.where(is_last, rest, jnp.maximum(rest_steps - 1, 0)), Look(
+    remaining=look.remaining - is_looked_at.astype(jnp.int32),
+    rest=rest,
+    nearest=jnp.where(is_looked_at, nearest, look.nearest),
+    farthest=jnp.where(is_looked_at, farthest, look.farthest),
+  )

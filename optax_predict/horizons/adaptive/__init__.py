@@ -1,0 +1,5 @@
+"""A window as long as the forecast is good."""
+
+from optax_predict.horizons.adaptive.horizon import adaptive
+
+__all__ = ["adaptive"]
