@@ -34,28 +34,28 @@ def lengths(errors, are_noise=True):
 def test_it_rests_twice_as_long_each_time():
   found = lengths([1.0] * 20)
   rests = [-n for n in found if n < 0]
-  assert rests[:8] == [16, 32, 64, 128, 256, 512, 512, 512]
+  assert rests[:8] == [8, 16, 32, 64, 128, 256, 512, 512]
   # One forecast after each rest says the same again.
   assert [i for i, n in enumerate(found) if n < 0] == list(range(5, 20))
 
 
 def test_gradients_that_are_no_noise_are_looked_at_ever_later():
   found = lengths([1.0] * 400, are_noise=False)
-  assert {n for n in found if n < 0} == {-16}
+  assert {n for n in found if n < 0} == {-8}
   looks = [i for i, n in enumerate(found) if n < 0]
   assert np.diff([-1, *looks]).tolist() == [6, 12, 24, 48, 96, 96, 96]
 
 
 def test_a_better_forecast_takes_three_back():
-  assert lengths([1.0] * 5 + [0.7] + [1.0] * 4)[-1] == -16
+  assert lengths([1.0] * 5 + [0.7] + [1.0] * 4)[-1] == -8
   assert lengths([1.0] * 5 + [0.7] + [1.0] * 3)[-1] == 0
   assert min(lengths([1.0, 1.0, 0.7] * 50)) == 0
 
 
 def test_a_window_forgets_the_rests():
   found = lengths([1.0] * 6 + [0.01] + [1.0] * 60)
-  assert found[5] == -16 and found[6] > 0
-  assert [n for n in found[7:] if n < 0][:3] == [-16, -32, -64]
+  assert found[5] == -8 and found[6] > 0
+  assert [n for n in found[7:] if n < 0][:3] == [-8, -16, -32]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def resting():
 def test_true_gradients_are_due_and_unseen_during_a_rest(resting):
   state, feed = resting
   kept, length = state.gradient_history, int(state.rest_steps)
-  assert length == 16
+  assert length == 8
   for _ in range(length):
     before, state = state, feed(state)
     assert bool(optax_predict.should_compute_full(before))
@@ -190,7 +190,7 @@ def test_fast_forward_does_not_wake_it(resting):
   opt_state = (state, *tx.init(params)[1:])
   after, opt_state = optax_predict.fast_forward(tx, params, opt_state)
   np.testing.assert_array_equal(after, params)
-  assert int(opt_state[0].rest_steps) == 16
+  assert int(opt_state[0].rest_steps) == 8
 
 
 def test_a_window_that_led_to_a_far_larger_gradient_is_followed_by_a_pause():

@@ -144,7 +144,7 @@ def adaptive(
   the error stays near or above 1, the length falls to 0 and the base optimizer runs
   unchanged. After 6 forecasts with an error above 0.8 since the last window, less
   three for each better one, the predictor rests, to cost nothing, if gradients prove to
-  be noise: 16 are let through unseen; after one more such forecast 32 are, and so
+  be noise: 8 are let through unseen; after one more such forecast 16 are, and so
   on up to 512. A window begins that anew. Gradients that are no noise go on being
   recorded, and the next rest is asked for after 12 such forecasts, then 24, up to 96.
   Noise is told by how far the next four gradients are from the last one: all about as

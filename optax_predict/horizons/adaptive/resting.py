@@ -15,7 +15,7 @@ _WORTHLESS = 0.8
 _PATIENCE = 6
 _MOST_DOUBTS = 4
 # True gradients that a rest lets through, at first and at most.
-_SHORTEST_REST = 16
+_SHORTEST_REST = 8
 _LONGEST_REST = 512
 
 
