@@ -189,32 +189,6 @@ def test_a_window_that_ends_downhill_was_too_short():
     assert lengths(horizon, [*grown, last])[-1] == wanted
 
 
-@pytest.mark.parametrize(
-  ("last", "times"),
-  [
-    # Half of 1 / (1 - growth), at most 8.
-    (error(0.5, slope=-0.6, growth=0.8), 0.5 / 0.2),
-    (error(0.5, slope=-1.0, growth=0.99), 8.0),
-    # No less than the error allows.
-    (error(0.05, slope=-0.6, growth=0.8), 0.9 * np.sqrt(0.8 / 0.05)),
-    # Where the way bends, the gradient did not shrink, or the window was not whole,
-    # as any window that ends downhill.
-    (error(0.5, slope=-0.4, growth=0.8), 1.4),
-    (error(0.5, slope=-0.6, growth=1.0), 1.4),
-    (error(0.5, slope=-0.6, growth=0.8, stopped=1), 1.4),
-    (error(0.5, slope=-0.6, growth=0.8, steps=0), 0.0),
-  ],
-)
-def test_a_window_on_a_long_slope_leads_over_half_of_it(last, times):
-  horizon = optax_predict.horizons.adaptive()
-  first, state = horizon.update(error(0.01, slope=-1.0), horizon.init())
-  assert int(first) == 7
-  steps, state = horizon.update(last, state)
-  assert int(steps) == (7 if times == 0 else int(8 * times - 1))
-  if times > 1:
-    np.testing.assert_allclose(horizon.reach(state), max(times, 2), rtol=1e-5)
-
-
 def test_a_window_that_ends_downhill_is_lengthened_on_trust_only():
   horizon = optax_predict.horizons.adaptive(max_steps=32)
   grown = [error(size=0), *[error(0.01)] * 5]

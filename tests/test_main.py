@@ -99,6 +99,25 @@ def test_table_and_json_of_a_target_never_reached(tmp_path):
   assert target["gradients_alone"] == 3 and target["gradients"] == [None, 2]
 
 
+def test_noisy_runs_are_timed_as_often_as_others():
+  task = tasks.Task("fog", None, None, None, None, {}, 3, True)
+  result = runs.Run(0.1, 0, np.array([4.0, 2.0, 1.0]), 0, 1.0, seconds=9.0)
+  seconds = {"alone": iter([5, 4, 2, 3, 4]), "ours": iter([6, 3, 5, 5, 4])}
+
+  def timed(name):
+    return lambda rate, seed, steps: result._replace(
+      seconds=float(next(seconds[name]))
+    )
+
+  found = {1.0: ([result], [result])}
+  summary = report.summarize(
+    task, "adam", 9, found, (timed("alone"), timed("ours"))
+  )
+  assert (summary["seconds_alone"], summary["seconds"]) == (2.0, 3.0)
+  line = report.table([summary]).splitlines()[2]
+  assert line.split() == ["fog", "adam", "0.1", "1", "1", "0.0%", "1.50"]
+
+
 def test_readme_shows_the_stored_table():
   root = pathlib.Path(__file__).parent.parent
   stored = json.loads((root / "docs" / "demo.json").read_text())

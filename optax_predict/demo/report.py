@@ -38,7 +38,8 @@ def summarize(
     found: by the share of that rate, one run per seed alone and accelerated.
     run: what made them, alone and accelerated, to time runs up to a target.
   """
-  best = found[1.0][0]
+  best, same = found[1.0]
+  times = _times(run, (best, same)) if task.is_noisy else {}
   return {
     "task": task.title,
     "optimizer": optimizer,
@@ -57,7 +58,7 @@ def summarize(
     "targets": []
     if task.is_noisy
     else [_target(tau, best, found, run) for tau in TARGETS],
-  }
+  } | times
 
 
 def _record(run):
@@ -91,6 +92,15 @@ def _target(tau, best, found, run):
     "seconds_alone": seconds(alone, best),
     "seconds": [seconds(accelerated, both[1]) for both in found.values()],
   }
+
+
+def _times(run, results):
+  """Seconds of whole runs, alone and accelerated, medians over starts."""
+  alone, accelerated = (
+    float(np.median([_time(one, r, len(r.losses)) for r in some]))
+    for one, some in zip(run, results, strict=True)
+  )
+  return {"seconds_alone": alone, "seconds": accelerated}
 
 
 def _time(run, result, gradients):
@@ -136,10 +146,7 @@ def table(summaries: list[dict[str, Any]]) -> str:
     (both,) = s["runs"]
     alone, ours = both["alone"], both["accelerated"]
     predicted = np.mean([r["predicted_steps"] for r in ours]) / s["steps"]
-    time = _ratio(
-      float(np.median([r["seconds"] for r in ours])),
-      float(np.median([r["seconds"] for r in alone])),
-    )
+    time = _ratio(s["seconds"], s["seconds_alone"])
     lines.append(
       f"{s['task']:42}{s['optimizer']:10}{s['rate']:7.2g}"
       f"{np.mean([r['final_loss'] for r in alone]):12.4g}"

@@ -49,8 +49,8 @@ def record_gradient(
 
   def compare():
     # In the norm's place: it is finite where the gradient is.
-    change = looking.measure_change(parts, gradients, state)
-    return change, measure_nothing()[1]
+    turn = looking.measure_turn(parts, gradients, state)
+    return turn, measure_nothing()[1]
 
   # Nothing is computed for a gradient that a rest lets through, and little before it.
   is_resting, is_looking = state.rest_steps > 0, state.look.remaining > 0
@@ -152,10 +152,10 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _pass_by(change, state):
+def _pass_by(turn, state):
   """A gradient that is not finite, looked at, or in a rest: no window follows."""
   window = state.window
-  rest_steps, look = looking.go_on(change, state.rest_steps, state.look)
+  rest_steps, look = looking.go_on(turn, state.rest_steps, state.look)
   return state._replace(
     rest_steps=rest_steps,
     look=look,

@@ -87,12 +87,14 @@ class ForecastStatistics(NamedTuple):
 class Look(NamedTuple):
   """Whether true gradients are noise: some are compared with the last recorded one.
 
+  A distance is that of their directions, both gradients scaled to unit length.
+
   Attributes:
     remaining: that are still to be compared, ``int32[]``.
     rest: how many are let through after them if they are noise, ``int32[]``; 0 once
       they are not.
-    nearest: least distance of one to the last recorded, a real scalar.
-    farthest: largest distance, a real scalar.
+    nearest: least distance of one to the last recorded, a real scalar from 0 to 2.
+    farthest: largest distance, likewise.
   """
 
   remaining: jax.Array
@@ -111,8 +113,8 @@ class PredictState(NamedTuple):
       ``int32[]``.
     history_size: true gradients in the history, ``int32[]``.
     statistics: of the forecasts.
-    window: predicted steps since the last true gradient.
     look: whether true gradients are noise.
+    window: predicted steps since the last true gradient.
     retreat: where to go back to; ``None`` when the horizon takes no window back.
     horizon_state: the horizon's.
     anchor: the last true gradient in the history.
@@ -126,8 +128,8 @@ class PredictState(NamedTuple):
   rest_steps: jax.Array
   history_size: jax.Array
   statistics: ForecastStatistics
-  window: Window
   look: Look
+  window: Window
   retreat: Retreat | None
   horizon_state: Any
   anchor: Anchor
@@ -276,6 +278,7 @@ def _open(state: PredictState | AccelerateState) -> PredictState:
       "rest_steps": count,
       "history_size": count,
       "statistics": ForecastStatistics(count, real, real, real, real),
+      "look": Look(count, count, real, real),
       "window": Window(
         **unread_window | {"planned_steps": count, "remaining_steps": count}
       ),

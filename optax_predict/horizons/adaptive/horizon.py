@@ -27,10 +27,6 @@ _LEAST_TRUST = 1 / 3
 _DOWNHILL = -0.1
 _LEAST_GROWTH = 1.4
 _TRUSTED = 0.35
-# Where it points straight down that way, so that the run is on a long slope, the
-# next may lead over this share of what the gradient needs to fall to nothing.
-_STRAIGHT_DOWN = -0.5
-_OF_WAY_LEFT = 0.5
 # Most that one good forecast makes the next window grow by, as solvers of ODEs
 # allow: 0.9 sqrt(0.8 / e) comes to it at a relative error of 0.01.
 _MOST_GROWTH = 8.0
@@ -108,12 +104,6 @@ def adaptive(
   forecaster expects an error that is too large (below), or where an update adds
   less than a ten-thousandth to the way.
 
-  With a small learning rate the model of a first move is soon nearly exact, and the
-  errors do not show that yet. Where the cosine between the way that a whole window led
-  and the gradient at its end is below -0.5, and the gradient shrank by a factor
-  :math:`G`, a parabola along that way has its lowest point :math:`1 / (1 - G)` such
-  ways from where it began. There :math:`f` is at least half of that, up to 8.
-
   A window is too short, whatever the error, where the loss still falls along the
   way that it led: where the cosine between that way and the gradient at its end is
   below -0.1, and windows before it have earned a trust (below) above 0.35,
@@ -142,13 +132,13 @@ def adaptive(
   :math:`1/L`, :math:`f_+ \le f - \tfrac{\eta}{2} (|g|^2 - |\hat g - g|^2)`.
   Where gradients keep their length that is :math:`e < 1`. Under minibatch noise
   the error stays near or above 1, the length falls to 0 and the base optimizer runs
-  unchanged. After 6 forecasts with an error above 0.8 since the last window, less
+  unchanged. After 20 forecasts with an error above 0.8 since the last window, less
   three for each better one, the predictor rests, to cost nothing, if gradients prove to
   be noise: 8 are let through unseen; after one more such forecast 16 are, and so
   on up to 512. A window begins that anew. Gradients that are no noise go on being
-  recorded, and the next rest is asked for after 12 such forecasts, then 24, up to 96.
-  Noise is told by how far the next four gradients are from the last one: all about as
-  far, where each has noise of its own.
+  recorded, and the next rest is asked for after 40 such forecasts, then 80, up to 320.
+  Noise is told by how far the directions of the next four gradients are from that of
+  the last one: all about as far, where each has noise of its own.
 
   Args:
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
@@ -222,12 +212,9 @@ def adaptive(
     first = jnp.minimum(_FIRST_ERROR / e, _FIRST_GROWTH)
     is_first = error.history_size <= 1
     factor = jnp.where(is_first, jnp.maximum(factor, first), factor)
-    is_window = error.window_steps > 0
-    is_whole = is_window & (error.window_stopped == 0)
-    is_far = is_whole & (error.slope < _STRAIGHT_DOWN)
-    factor = jnp.where(is_far, jnp.maximum(factor, _way_left(error)), factor)
     reach = jnp.maximum(factor, max_growth).astype(jnp.float32)
     factor = jnp.where(error.window_stopped > 0, jnp.minimum(factor, 1), factor)
+    is_window = error.window_steps > 0
     is_trusted = state.trust > _TRUSTED
     is_short = is_window & is_trusted & (error.slope < _DOWNHILL)
     factor = jnp.where(is_short, jnp.maximum(factor, _LEAST_GROWTH), factor)
@@ -265,13 +252,6 @@ def adaptive(
     reach=lambda state: state.reach,
     rest=lambda state: jnp.where(state.is_tired > 0, state.rest, 0),
   )
-
-
-def _way_left(error):
-  """How many times the last way, by what the gradient lost along it, less a margin."""
-  lost = 1 - error.growth
-  times = _OF_WAY_LEFT / jnp.where(lost > 0, lost, jnp.inf)
-  return jnp.minimum(times, _MOST_GROWTH)
 
 
 def _update_trust(error, trust):

@@ -12,7 +12,7 @@ from optax_predict.core import interfaces
 # had if gradients are noise; twice as many each time that they were not, and one
 # where it has rested since the last window.
 _WORTHLESS = 0.8
-_PATIENCE = 6
+_PATIENCE = 20
 _MOST_DOUBTS = 4
 # True gradients that a rest lets through, at first and at most.
 _SHORTEST_REST = 8
