@@ -19,14 +19,18 @@ def error(relative, size=2):
   )
 
 
-def lengths(errors, are_noise=True):
-  """Steps of each window, or less than 0: the rest that begins in its place."""
+def lengths(errors, are_noise=(True,)):
+  """Steps of each window, or less than 0: the rest that is asked for in its place.
+
+  ``are_noise`` says what each look then finds, the last for all that follow.
+  """
   horizon = optax_predict.horizons.adaptive()
   update, state, out, rested = jax.jit(horizon.update), horizon.init(), [], 0
   for e in errors:
     steps, state = update(error(e)._replace(rested=jnp.int32(rested)), state)
     rest = int(horizon.rest(state))
-    rested = rest if are_noise else 0
+    looks = sum(n < 0 for n in out)
+    rested = rest if are_noise[min(looks, len(are_noise) - 1)] else 0
     out.append(-rest if rest else int(steps))
   return out
 
@@ -40,10 +44,16 @@ def test_it_rests_twice_as_long_each_time():
 
 
 def test_gradients_that_are_no_noise_are_looked_at_ever_later():
-  found = lengths([1.0] * 1300, are_noise=False)
+  found = lengths([1.0] * 1300, are_noise=[False])
   assert {n for n in found if n < 0} == {-8}
   looks = [i for i, n in enumerate(found) if n < 0]
   assert np.diff([-1, *looks]).tolist() == [20, 40, 80, 160, 320, 320, 320]
+
+
+def test_noise_ends_doubts():
+  found = lengths([1.0] * 63, are_noise=[False, True])
+  rests = {i: n for i, n in enumerate(found) if n < 0}
+  assert rests == {19: -8, 59: -8, 60: -16, 61: -32, 62: -64}
 
 
 def test_a_better_forecast_takes_three_back():
