@@ -158,8 +158,8 @@ FORECASTERS = {
 @pytest.mark.parametrize("path", [drift, swing, still, shrink])
 def test_only_noise_is_rested_from(name, seed, path):
   rng = np.random.default_rng(seed)
-  lengths = 10.0 ** rng.uniform(-2, 2, size=(6, 1))
-  noise = record(lengths * (rng.normal(size=(6, 40)) + 0.3), FORECASTERS[name])
+  scales = 10.0 ** rng.uniform(-2, 2, size=(6, 1))
+  noise = record(scales * (rng.normal(size=(6, 40)) + 0.3), FORECASTERS[name])
   assert [int(s.rest_steps) for s in noise] == [0, 0, 0, 0, 16, 15]
   other = record(path(rng), FORECASTERS[name])
   assert [int(s.rest_steps) for s in other] == [0] * 6
@@ -199,6 +199,22 @@ def test_a_forecaster_that_recalls_nothing_rests_at_once():
   forecaster = FORECASTERS["secant"]._replace(recall=None)
   states = record(still(np.random.default_rng(5)), forecaster, rest=2)
   assert [int(s.rest_steps) for s in states] == [2, 1, 0, 2, 1, 0]
+
+
+def test_noise_is_recorded_27_times_in_600():
+  predictor = optax_predict.gradient_predictor(
+    optax_predict.forecasters.secant(memory=2)
+  )
+
+  def see(state, key):
+    is_recorded = (state.rest_steps <= 0) & (state.look.remaining <= 0)
+    gradients, params = jax.random.normal(key, (2, 2000))
+    return predictor.record_gradient(gradients, state, params), is_recorded
+
+  keys = jax.random.split(jax.random.key(0), 600)
+  state = predictor.init(jnp.zeros(2000))
+  _, is_recorded = jax.jit(lambda s: jax.lax.scan(see, s, keys))(state)
+  assert int(is_recorded.sum()) == 27
 
 
 def test_fast_forward_does_not_wake_it(resting):

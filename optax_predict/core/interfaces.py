@@ -126,12 +126,12 @@ class Forecaster(NamedTuple):
     leave_out_trees: ``leave_out_trees(history) -> history``, optional: with ``None``
       in the place of every tree that is like the parameters. What is left is small
       and kept in two arrays by :func:`accelerate`, which spares time at every call.
-    recall: ``recall(history) -> gradients``, optional: the last true gradient, or what
-      stands for it. The next ones are compared with it, to tell noise before a rest
-      (``rest`` of a :class:`Horizon`). Without it a rest begins at once.
     span: ``span(history) -> Span``, optional: what forecasts are sums of. A window of
       an optimizer that is linear in the gradient, such as SGD with momentum, then
       reads the trees at its beginning and its end, and not at every step.
+    recall: ``recall(history) -> gradients``, optional: the last true gradient, or what
+      stands for it. The next ones are compared with it, to tell noise before a rest
+      (``rest`` of a :class:`Horizon`). Without it a rest begins at once.
   """
 
   init: Callable[[PyTree, Any], PyTree]

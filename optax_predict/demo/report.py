@@ -36,10 +36,10 @@ def summarize(
     optimizer: its name.
     tried: rates that were run to find the best.
     found: by the share of that rate, one run per seed alone and accelerated.
-    run: what made them, alone and accelerated, to time runs up to a target.
+    run: what made them, alone and accelerated, to time runs again.
   """
-  best, same = found[1.0]
-  times = _times(run, (best, same)) if task.is_noisy else {}
+  best = found[1.0][0]
+  times = _times(run, found[1.0]) if task.is_noisy else {}
   return {
     "task": task.title,
     "optimizer": optimizer,

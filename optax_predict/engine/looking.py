@@ -20,6 +20,13 @@ _COUNT = 4
 # the farthest. Directions that hardly differ are nobody's noise.
 _FAR = 0.3
 _EVEN = 0.4
+# The distance between opposite directions: none is larger.
+_OPPOSITE = 2.0
+
+
+def can_look(parts: Parts) -> bool:
+  """Whether there are rests, and something to compare gradients with before them."""
+  return parts.horizon.rest is not None and parts.forecaster.recall is not None
 
 
 def begin(
@@ -36,14 +43,17 @@ def begin(
     ``(rest_steps, look)``: true gradients to let through at once, where the forecaster
     has nothing to compare them with, and the look.
   """
-  none, distance = jnp.zeros([], jnp.int32), jnp.zeros_like(like.nearest)
-  if parts.horizon.rest is None:
-    return none, Look(none, none, distance, distance)
-  rest = parts.horizon.rest(horizon_state)
-  if parts.forecaster.recall is None:
-    return rest, Look(none, rest, distance, distance)
-  count = jnp.where(rest > 0, _COUNT, 0).astype(jnp.int32)
-  return none, Look(count, rest, distance, distance)
+  none = jnp.zeros([], jnp.int32)
+  rest = none
+  if parts.horizon.rest is not None:
+    rest = parts.horizon.rest(horizon_state)
+  is_asked = can_look(parts) & (rest > 0)
+  return none if can_look(parts) else rest, Look(
+    remaining=jnp.where(is_asked, _COUNT, 0).astype(jnp.int32),
+    rest=rest,
+    nearest=jnp.full_like(like.nearest, _OPPOSITE),
+    farthest=jnp.zeros_like(like.farthest),
+  )
 
 
 def measure_turn(
@@ -52,7 +62,7 @@ def measure_turn(
   """Distance between the directions of a true gradient and the last recorded one.
 
   Args:
-    parts: the parts.
+    parts: the parts, with which one can look.
     gradients: the true gradient.
     state: with the last recorded one in its history.
 
@@ -60,17 +70,16 @@ def measure_turn(
     The distance of both when scaled to unit length, a real scalar from 0 to 2; 0 where
     one has no length, infinite where the gradient is not finite.
   """
+  recall: Any = parts.forecaster.recall
   dtype = state.anchor.gradient_norm.dtype
-  if parts.forecaster.recall is None:
-    return jnp.zeros([], dtype)
-  last = parts.forecaster.recall(state.gradient_history)
+  last = recall(state.gradient_history)
   checks.check_like("gradients", gradients, last)
   gg, ll, gl = reductions.inner_products(
     [(gradients, gradients), (last, last), (gradients, last)]
   ).astype(dtype)
   size = jnp.sqrt(gg) * jnp.sqrt(ll)
   cosine = jnp.where(size > 0, gl / jnp.where(size > 0, size, 1), 1)
-  turn = jnp.sqrt(jnp.clip(2 - 2 * cosine, 0, 4))
+  turn = jnp.sqrt(jnp.clip(2 - 2 * cosine, 0, _OPPOSITE**2))
   return jnp.where(jnp.isfinite(gg), turn, jnp.inf)
 
 
@@ -89,8 +98,7 @@ def go_on(
   """
   # One that is not finite says nothing, and another is looked at in its place.
   is_looked_at = (look.remaining > 0) & jnp.isfinite(turn)
-  is_first = look.remaining == _COUNT
-  nearest = jnp.where(is_first, turn, jnp.minimum(look.nearest, turn))
+  nearest = jnp.minimum(look.nearest, turn)
   farthest = jnp.maximum(look.farthest, turn)
   is_last = is_looked_at & (look.remaining == 1)
   is_noise = (nearest > _FAR) & (nearest > _EVEN * farthest)

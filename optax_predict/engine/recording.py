@@ -54,11 +54,12 @@ def record_gradient(
 
   # Nothing is computed for a gradient that a rest lets through, and little before it.
   is_resting, is_looking = state.rest_steps > 0, state.look.remaining > 0
-  norm, distance = lax.cond(
-    is_resting,
-    measure_nothing,
-    lambda: lax.cond(is_looking, compare, measure),
-  )
+
+  def compare_or_measure():
+    return lax.cond(is_looking, compare, measure)
+
+  see = compare_or_measure if looking.can_look(parts) else measure
+  norm, distance = lax.cond(is_resting, measure_nothing, see)
   is_finite = jnp.isfinite(norm)
   is_usable = is_finite & ~(is_resting | is_looking)
   if distance is not None:

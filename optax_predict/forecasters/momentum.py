@@ -95,9 +95,9 @@ def momentum(
     return interfaces.Forecast(trees.cast_like(forecast, first), expected_error)
 
   def recall(history):
-    dtype = trees.tree_dtype(history.slots[0])
-    newest = jnp.arange(size) == (history.observed - 1) % size
-    return trees.combine(newest.astype(dtype), history.slots)
+    none = jnp.zeros([], trees.tree_dtype(history.slots[0]))
+    newest = _weights(history.observed, none, size)
+    return trees.combine(newest, history.slots)
 
   return interfaces.Forecaster(
     init,
