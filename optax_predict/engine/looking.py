@@ -20,8 +20,6 @@ _COUNT = 4
 # the farthest. Directions that hardly differ are nobody's noise.
 _FAR = 0.3
 _EVEN = 0.4
-# The distance between opposite directions: none is larger.
-_OPPOSITE = 2.0
 
 
 def can_look(parts: Parts) -> bool:
@@ -51,7 +49,7 @@ def begin(
   return none if can_look(parts) else rest, Look(
     remaining=jnp.where(is_asked, _COUNT, 0).astype(jnp.int32),
     rest=rest,
-    nearest=jnp.full_like(like.nearest, _OPPOSITE),
+    nearest=jnp.zeros_like(like.nearest),
     farthest=jnp.zeros_like(like.farthest),
   )
 
@@ -79,7 +77,7 @@ def measure_turn(
   ).astype(dtype)
   size = jnp.sqrt(gg) * jnp.sqrt(ll)
   cosine = jnp.where(size > 0, gl / jnp.where(size > 0, size, 1), 1)
-  turn = jnp.sqrt(jnp.clip(2 - 2 * cosine, 0, _OPPOSITE**2))
+  turn = jnp.sqrt(jnp.clip(2 - 2 * cosine, 0, 4))
   return jnp.where(jnp.isfinite(gg), turn, jnp.inf)
 
 
@@ -98,7 +96,8 @@ def go_on(
   """
   # One that is not finite says nothing, and another is looked at in its place.
   is_looked_at = (look.remaining > 0) & jnp.isfinite(turn)
-  nearest = jnp.minimum(look.nearest, turn)
+  is_first = look.remaining == _COUNT
+  nearest = jnp.where(is_first, turn, jnp.minimum(look.nearest, turn))
   farthest = jnp.maximum(look.farthest, turn)
   is_last = is_looked_at & (look.remaining == 1)
   is_noise = (nearest > _FAR) & (nearest > _EVEN * farthest)
