@@ -20,8 +20,10 @@ RATES = {
   "1/30 of it": 1 / 30,
   "1/100 of it": 0.01,
 }
-# How much longer the base alone runs on problems that prediction lost.
+# How much longer the base alone runs on problems that prediction lost, and to see
+# whether it leaves a minimum too; at most, where it takes as many steps.
 LONGER = 10
+LONGEST = 100
 # The controls: the base alone from a start moved by so much, relative to itself,
 # and at so many times the rate.
 MOVED = 1e-4
@@ -96,9 +98,9 @@ def against(
   Returns:
     For each rate of its size: ``lost``, of :func:`lost`; ``not_finite``, the
     problems whose parameters or state ended so though those of the base alone
-    did not; ``relapsed``, of :func:`relapses`; ``predicted_steps``; for each
-    target in ``ratios``, true gradients relative to the base alone, infinite for
-    a miss.
+    did not; ``relapsed``, of :func:`relapses`, and ``relapsed_longer``, those that
+    were away for two gradients in a row; ``predicted_steps``; for each target in
+    ``ratios``, true gradients relative to the base alone, infinite for a miss.
   """
   run, horizon = _runner(base.name, base.size, accelerate), base.size.horizon
   found = {}
@@ -110,6 +112,7 @@ def against(
         base.runs[label].is_finite & ~runs.is_finite
       ).tolist(),
       "relapsed": relapses(base.runs[label], runs, horizon),
+      "relapsed_longer": relapses(base.runs[label], runs, horizon, at_least=2),
       "predicted_steps": runs.predicted_steps.tolist(),
       "ratios": {
         f"{tau:g}": ratios(base.runs[label], runs, tau, horizon).tolist()
@@ -129,7 +132,7 @@ def compare(name: str, size: Size) -> dict[str, Any]:
   Returns:
     For each rate of ``size``: ``lost``, ``control_lost`` and ``faster_lost``,
     ``not_finite``, of :func:`against`, ``lost_later``, of
-    :func:`lost_later`, ``relapsed``, of :func:`relapses`, ``rates``,
+    :func:`lost_later`, ``relapsed``, of :func:`find_relapses`, ``rates``,
     ``predicted_steps``, and for each of the ``targets``, ``ratios``, ``control``
     and ``faster``; as of :func:`against`.
   """
@@ -147,13 +150,7 @@ def compare(name: str, size: Size) -> dict[str, Any]:
       "control_lost": control[label]["lost"],
       "faster_lost": faster[label]["lost"],
       "lost_later": lost_later(base, label, outcome["lost"]),
-      "relapsed": {
-        "with prediction": outcome["relapsed"],
-        "alone": relapses(base.runs[label], base.runs[label], size.horizon),
-        "alone, longer": relapses(
-          base.runs[label], _longer(base, label), size.horizon
-        ),
-      },
+      "relapsed": find_relapses(base, label, outcome),
       "predicted_steps": outcome["predicted_steps"],
       "targets": {
         tau: {
@@ -195,11 +192,34 @@ def lost_later(base: Alone, label: str, lost: Sequence[int]) -> list[int]:
   return sorted(set(lost) & set(found))
 
 
-def _longer(base: Alone, label: str) -> running.Runs:
-  """The base alone, ``LONGER`` times as long."""
-  make, size = running.BASES[base.name], base.size
-  run = running.runner(make, None, LONGER * size.horizon, size.chosen)
-  return run(base.start, base.data, base.rates[label])
+def find_relapses(
+  base: Alone, label: str, outcome: dict[str, Any]
+) -> dict[str, list[int]]:
+  """Problems whose minimum was left again, with prediction and without.
+
+  Args:
+    base: the base alone.
+    label: of the rate.
+    outcome: with prediction at that rate, of :func:`against`.
+
+  Returns:
+    Of :func:`relapses`, ``with prediction``; ``for two gradients``, the same for two
+    in a row; ``alone``, for as many gradients; ``alone, longer``, for ``LONGER``
+    horizons; ``alone, as many steps`` as the run with prediction took, for
+    ``LONGEST`` horizons at most.
+  """
+  make, size, runs = running.BASES[base.name], base.size, base.runs[label]
+  run = running.runner(make, None, LONGEST * size.horizon, size.chosen)
+  longest = run(base.start, base.data, base.rates[label])
+  longer = longest._replace(losses=longest.losses[: LONGER * size.horizon])
+  steps = len(runs.losses) + np.asarray(outcome["predicted_steps"])
+  return {
+    "with prediction": outcome["relapsed"],
+    "for two gradients": outcome["relapsed_longer"],
+    "alone": relapses(runs, runs, size.horizon),
+    "alone, longer": relapses(runs, longer, size.horizon),
+    "alone, as many steps": relapses(runs, longest, size.horizon, until=steps),
+  }
 
 
 def _runner(name, size, accelerate):
@@ -239,14 +259,21 @@ def ratios(
 
 
 def relapses(
-  base: running.Runs, other: running.Runs, horizon: int
+  base: running.Runs,
+  other: running.Runs,
+  horizon: int,
+  *,
+  at_least: int = 1,
+  until: np.ndarray | None = None,
 ) -> list[int]:
   """Problems that were nearly solved and then left again.
 
   Args:
     base: sets the levels.
-    other: what is looked at, to its end.
+    other: what is looked at.
     horizon: true gradients of the base that set the levels.
+    at_least: for so many gradients in a row.
+    until: how many of the gradients are looked at, ``[n]``; all if ``None``.
 
   Returns:
     Problems whose loss, after it had come to the smallest of ``TAUS``, was above
@@ -255,6 +282,10 @@ def relapses(
   near, far = (_level(base, tau, horizon) for tau in (min(TAUS), max(TAUS)))
   has_been_near = np.cumsum(other.losses <= near, axis=0) > 0
   is_far = has_been_near & ~(other.losses <= far)
+  if until is not None:
+    is_far &= np.arange(len(is_far))[:, None] < until
+  for _ in range(at_least - 1):
+    is_far = is_far[1:] & is_far[:-1]
   return np.flatnonzero(is_far.any(axis=0)).tolist()
 
 

@@ -290,21 +290,32 @@ def _worst(results, shown: int = 10) -> str:
 
 
 def _relapses(results) -> str:
-  kinds = ["with prediction", "alone", "alone, longer"]
-  columns = [*kinds, "with prediction only"]
+  columns = [
+    "with prediction",
+    "alone",
+    "alone, longer",
+    "with prediction only",
+    "for two gradients",
+    "nor in as many steps",
+  ]
   rows, total = [], dict.fromkeys(columns, 0)
   for name, label, found in _settings(results):
-    relapsed = {key: set(found["relapsed"][key]) for key in kinds}
-    ours, *others = relapsed.values()
-    relapsed[columns[-1]] = ours.difference(*others)
-    counts = {key: len(which) for key, which in relapsed.items()}
+    each = {key: set(which) for key, which in found["relapsed"].items()}
+    only = each["with prediction"] - each["alone"] - each["alone, longer"]
+    lasting = only & each["for two gradients"]
+    counts = {key: len(each[key]) for key in columns[:3]}
+    counts["with prediction only"] = len(only)
+    counts["for two gradients"] = len(lasting)
+    counts["nor in as many steps"] = len(lasting - each["alone, as many steps"])
     total = {key: total[key] + counts[key] for key in columns}
     rows.append(
       [name, label, str(len(found["rates"])), *map(str, counts.values())]
     )
   runs = sum(len(found["rates"]) for *_, found in _settings(results))
   near, far = min(comparing.TAUS), max(comparing.TAUS)
-  said = ", ".join(f"{count} {key}" for key, count in total.items())
+  seen = ", ".join(f"{total[key]} {key}" for key in columns[:3])
+  only, lasting, left = (total[key] for key in columns[3:])
+  longest = comparing.LONGEST * results["size"]["horizon"]
   return f"""## Late bursts
 
 If a run goes on long after it has converged, let the rate decay. Optimizers leave a
@@ -314,10 +325,17 @@ run takes more steps in as many gradients, and so forgets more per gradient.
 A run has a late burst if its loss comes within {near:g} of the gap and is later above
 {far:g} of it, or not finite. Runs are watched for twice as many gradients as set the
 gap. The base alone is also watched for {comparing.LONGER} times as many ("alone,
-longer"). "With prediction only" are the runs in which the base alone has none,
-however long it runs.
+longer"). "With prediction only" are the runs in which the base alone has none in
+either.
 
-**Of {runs} runs: {said}.**
+The next column has those of them that are above it at two true gradients in a row. In
+the others one window led too far, and was taken back at once: like a trial of a line
+search it costs one gradient, and the parameters return to where it began. The last
+column leaves out the runs in which the base alone has a burst within as many
+optimizer steps as the whole run with prediction took, {longest:,} at most.
+
+**Of {runs} runs: {seen}. {only} with prediction only: {lasting} of them for two
+gradients, and {left} of those not alone in as many steps either.**
 
 {table(["base", "rate", "runs", *columns], rows)}"""
 

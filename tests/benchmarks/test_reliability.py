@@ -111,6 +111,15 @@ def test_relapses_by_hand():
     ]
   )
   assert comparing.relapses(base, other, 3) == [0, 1, 4]
+  until = np.array([3, 2, 4, 4, 4])
+  assert comparing.relapses(base, other, 3, until=until) == [4]
+
+
+def test_relapses_for_two_gradients_by_hand():
+  base = _runs([[11, 1, 1, 1, 1]] * 3)
+  other = _runs([[11, 1, 3, 1, 3], [11, 1, 1, 3, np.nan], [11, 3, 3, 1, 1]])
+  assert comparing.relapses(base, other, 3) == [0, 1]
+  assert comparing.relapses(base, other, 3, at_least=2) == [1]
 
 
 def test_harm_on_the_tasks_by_hand():
@@ -224,8 +233,13 @@ def test_page_and_figure_are_written(compared, tmp_path):
   }
   best = results["optimizers"]["sgd"]["best rate"]
   best |= dict(lost=[4], lost_later=[4], not_finite=[4])
-  kinds = ("with prediction", "alone", "alone, longer")
-  best["relapsed"] = dict(zip(kinds, ([0, 1, 5], [1], [1, 2])))
+  best["relapsed"] = {
+    "with prediction": [0, 1, 3, 4, 5],
+    "for two gradients": [0, 1, 3, 4],
+    "alone": [1],
+    "alone, longer": [1, 2],
+    "alone, as many steps": [1, 2, 4],
+  }
   command.write(results, tmp_path)
   page = (tmp_path / "reliability.md").read_text()
   assert page == report.text(
@@ -240,8 +254,9 @@ def test_page_and_figure_are_written(compared, tmp_path):
   assert "noisy quadratic 1" in page
   # Said of one run only, where it is among the lost.
   assert (
-    "**Of 30 runs: 3 with prediction, 1 alone, 2 alone, longer, 2 with prediction"
-    " only.**" in page
+    "**Of 30 runs: 5 with prediction, 1 alone, 2 alone, longer. 4 with prediction"
+    " only: 3 of them for two\ngradients, and 2 of those not alone in as many steps"
+    " either.**" in page
   )
   assert "| 0.001 | CUTEst | sgd | its own | 9 | **2** | 1 | 1.50 | 3 |" in page
   assert "| zero | sgd | 3 | 3 | 2 | never | 0.5 |" in page
