@@ -292,6 +292,23 @@ def test_adam_counts_every_step():
   assert int(state.base_optimizer_state[0].count) == 1 + 3 * 3
 
 
+@pytest.mark.parametrize("make", [contrib.prodigy, contrib.dadapt_adamw])
+def test_what_an_optimizer_counts_for_itself_is_every_step(make):
+  """It reads its schedule with that count."""
+  rates = []
+
+  def schedule(count):
+    jax.debug.callback(lambda x: rates.append(int(x)), count, ordered=True)
+    return jnp.float32(1.0)
+
+  tx = optax_predict.accelerate(make(schedule), REPEAT, TWICE)
+  _, state = fed(tx, [1.0] * 4)
+  # One step, then three for each true gradient.
+  jax.effects_barrier()
+  assert int(state.base_optimizer_state.count) == 1 + 3 * 3 == len(rates)
+  assert rates == list(range(10))
+
+
 # Loops ----------------------------------------------------------------------
 
 

@@ -276,3 +276,30 @@ def test_a_base_that_keeps_parameters_is_followed_far_from_zero():
   assert asked
   # It is 14 times as large with the parameters themselves among the summands.
   assert found < 3 * last_loss(forecaster._replace(span=None))
+
+
+def test_a_momentum_that_is_small_beside_parameters_keeps_its_digits():
+  """Not as a difference to them, though the base reads them."""
+  base = optax.chain(
+    optax.trace(0.9), optax.add_decayed_weights(1e-9), optax.scale(-RATE)
+  )
+  curvature = jnp.logspace(-2, 0, SIZE)
+  lowest = 1000 + jax.random.normal(jax.random.key(1), [SIZE])
+  plain = optax_predict.forecasters.secant()
+  spanning, asked = counted(plain)
+  tx = optax_predict.accelerate(base, spanning)
+  other = optax_predict.accelerate(base, plain._replace(span=None))
+  params = lowest + jax.random.normal(jax.random.key(0), [SIZE])
+  state = tx.init(params)
+  update, other_update = jax.jit(tx.update), jax.jit(other.update)
+  for _ in range(6):
+    gradients = curvature * (params - lowest)
+    _, wanted = other_update(gradients, state, params)
+    updates, state = update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+    trace, wanted = (
+      x.base_optimizer_state[0].trace for x in (state, wanted)
+    )
+    # As a difference it would be off by a third.
+    assert jnp.linalg.norm(trace - wanted) < 0.01 * jnp.linalg.norm(wanted)
+  assert asked
