@@ -53,7 +53,7 @@ def accelerate(
   Under minibatch noise it rests: next to nothing is predicted, and the updates are the
   base's.
 
-  Parameters in several arrays of one dtype, a million numbers at most, are one
+  Parameters in several arrays of one dtype, four million numbers at most, are one
   vector in the state, which compiles far faster and costs the host far less. So are
   the trees of the base's state, such as Adam's moments, if the base's update treats
   every element of every array alike. One that does not, such as a clipping by the

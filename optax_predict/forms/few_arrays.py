@@ -19,8 +19,8 @@ from optax_predict.engine.state import PredictState
 
 # So many numbers at most are one vector. Each array of its own costs a quarter of a
 # second of compiling and the host some 50 microseconds a call; a copy of a million
-# numbers, less than a millisecond.
-_MOST_NUMBERS = 2**20
+# numbers, less than a millisecond. Larger models may be split over devices.
+_MOST_NUMBERS = 2**22
 
 
 def init_predictor(parts: Parts, params: Any) -> packing.Packed:
