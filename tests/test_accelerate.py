@@ -696,7 +696,7 @@ def test_many_parameters_may_be_plain_numbers():
   "params",
   [
     many(1),
-    many(5, size=2**20),
+    many(5, size=2**19),
     many(5) | {"half": jnp.ones(3, jnp.bfloat16)},
   ],
   ids=["one", "large", "two dtypes"],
