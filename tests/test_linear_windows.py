@@ -297,9 +297,7 @@ def test_a_momentum_that_is_small_beside_parameters_keeps_its_digits():
     _, wanted = other_update(gradients, state, params)
     updates, state = update(gradients, state, params)
     params = optax.apply_updates(params, updates)
-    trace, wanted = (
-      x.base_optimizer_state[0].trace for x in (state, wanted)
-    )
+    trace, wanted = (x.base_optimizer_state[0].trace for x in (state, wanted))
     # As a difference it would be off by a third.
     assert jnp.linalg.norm(trace - wanted) < 0.01 * jnp.linalg.norm(wanted)
   assert asked

@@ -20,8 +20,8 @@ RATES = {
   "1/30 of it": 1 / 30,
   "1/100 of it": 0.01,
 }
-# How much longer the base alone runs on problems that prediction lost, and to see
-# whether it leaves a minimum too; at most, where it takes as many steps.
+# How much longer the base alone runs, to see whether it loses a problem too or leaves
+# its minimum; and how much longer at most, where it takes as many steps as prediction.
 LONGER = 10
 LONGEST = 100
 # The controls: the base alone from a start moved by so much, relative to itself,

@@ -329,11 +329,11 @@ longer"). "With prediction only" are the runs in which the base alone has none i
 either.
 
 The next column has those of them that are above it at two true gradients in a row. In
-the others the loss is down again at the next one. Most often a window led too far, and
-was taken back at once: like a trial of a line search that costs one gradient, and the
-parameters return to where it began. The last column leaves out the runs in which the
-base alone has a burst within as many optimizer steps as the whole run with prediction
-took, {longest:,} at most.
+the others the loss is down again at the next one. So it is where a window led too far
+and is taken back at once: like a trial of a line search that costs one gradient, and
+the parameters return to where it began. The last column leaves out the runs in which
+the base alone has a burst within as many optimizer steps as the whole run with
+prediction took, {longest:,} at most.
 
 **Of {runs} runs: {seen}. {only} with prediction only: {lasting} of them for two
 gradients, and {left} of those not alone in as many steps either.**

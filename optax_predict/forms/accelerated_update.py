@@ -101,9 +101,8 @@ def update(
   # Always: a step was taken. A choice fuses with what the caller does next; XLA's
   # CPU compiler makes of a lone addition a loop that takes twice as long.
   is_taken = predictor.step_count > 0
-  updates = jax.tree.map(
-    lambda u: jnp.where(is_taken, u, jnp.zeros_like(u)), show(updates)
-  )
+  updates = show(updates)
+  updates = optax.tree.where(is_taken, updates, trees.zeros(updates))
   kept = None
   if state.params is not None:
     kept = optax.apply_updates(params, updates)

@@ -122,6 +122,38 @@ def test_relapses_for_two_gradients_by_hand():
   assert comparing.relapses(base, other, 3, at_least=2) == [1]
 
 
+def test_the_base_alone_is_watched_for_as_many_steps(monkeypatch):
+  """It leaves the second minimum after 20 gradients, the others after 250."""
+  size = comparing.Size(horizon=3)
+  short = _runs([[11, 1, 1, 1, 1, 1]] * 3)
+  losses = np.ones([size.horizon * comparing.LONGEST, 3])
+  losses[0], losses[20, 1], losses[250, [0, 2]] = 11, 11, 11
+  long = short._replace(losses=losses)
+  asked = []
+
+  def runner(make, accelerate, budget, chosen):
+    asked.append((accelerate, budget))
+    return lambda *_: long
+
+  monkeypatch.setattr(running, "runner", runner)
+  base = comparing.Alone("sgd", size, None, None, {"r": None}, {"r": short})
+  outcome = {
+    "relapsed": [0, 2],
+    "relapsed_longer": [2],
+    # With the six true gradients: one more than until it leaves, and as many.
+    "predicted_steps": [245, 0, 244],
+  }
+  found = comparing.find_relapses(base, "r", outcome)
+  assert asked == [(None, 300)]
+  assert found == {
+    "with prediction": [0, 2],
+    "for two gradients": [2],
+    "alone": [],
+    "alone, longer": [1],
+    "alone, as many steps": [0],
+  }
+
+
 def test_harm_on_the_tasks_by_hand():
   def row(method, mode, median):
     return {"method": method, "mode": mode, "tau": 1e-3, "median": median}
