@@ -68,7 +68,7 @@ def test_adaptive_grows_by_what_the_error_allows():
     wanted.append(int(k))
   assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
   errors = [error(size=0), *[error(0.009)] * 6]
-  wanted = [0, 7, 63, 511, 1024, 1024, 1024]
+  wanted = [0, 7, 63, 511, 4095, 4096, 4096]
   assert lengths(optax_predict.horizons.adaptive(), errors) == wanted
 
 
@@ -187,6 +187,17 @@ def test_a_window_that_ends_downhill_was_too_short():
     (error(5.0, slope=-0.2, steps=0), 63),
   ]:
     assert lengths(horizon, [*grown, last])[-1] == wanted
+
+
+@pytest.mark.parametrize("steps", [1, 31, 32, 4096])
+def test_a_gradient_that_grew_closes_windows_of_few_steps_only(steps):
+  """After many steps the error says how long the next is, as it always does."""
+  horizon = optax_predict.horizons.adaptive()
+  grown = [error(size=0), *[error(0.001)] * 2]
+  last = [error(2.0, steps=steps, growth=5.0), error(0.001, steps=0)]
+  shorter = int(64 * 0.9 * np.sqrt(0.8 / 2) - 1)
+  wanted = [0, 7] if steps < 32 else [shorter, shorter]
+  assert lengths(horizon, grown + last)[-2:] == wanted
 
 
 def test_a_window_that_ends_downhill_is_lengthened_on_trust_only():

@@ -262,7 +262,7 @@ def test_pauses_grow_while_windows_go_wrong():
 def test_a_true_gradient_after_a_window_is_passed_on_at_a_bounded_length():
   tx = optax_predict.predict_gradients(
     optax_predict.forecasters.momentum(),
-    optax_predict.horizons.adaptive(max_growth=2.0),
+    optax_predict.horizons.adaptive(max_steps=8, max_growth=2.0),
   )
   update, params = jax.jit(tx.update), jnp.zeros(2)
   state = tx.init(params)

@@ -62,7 +62,7 @@ def test_the_wrapped_horizon_does_not_grow_after_a_rise():
   then = optax_predict.horizons.adaptive()
   horizon = shortened(then, factor=0.9)
   losses = [3.0, 2.0, 1.0, 1.5, 1.0]
-  assert lengths(horizon, map(error, losses)) == [7, 63, 511, 459, 1024]
+  assert lengths(horizon, map(error, losses)) == [7, 63, 511, 459, 4095]
   assert horizon.max_growth == then.max_growth
 
 

@@ -326,7 +326,7 @@ def windows(updates, calls):
 
 
 def test_perfect_windows_grow_by_sixty_four_and_then_by_eight():
-  assert windows(lambda count: 1.0, 5) == ([0, 63, 511, 1024, 1024], False)
+  assert windows(lambda count: 1.0, 5) == ([0, 63, 511, 4095, 4096], False)
 
 
 def test_one_long_update_ends_the_window():

@@ -34,8 +34,13 @@ _MOST_GROWTH = 8.0
 # as the way does, and comes to this in so many times the way. At most so many times.
 _FIRST_ERROR = 0.2
 _FIRST_GROWTH = 64.0
-# No window is longer, so that an endless one still ends.
-_LONGEST = 1024
+# No window is longer, so that an endless one still ends. Far more than the way to where
+# forecasts end takes at a hundredth of a good rate.
+_LONGEST = 4096
+# In a window of so many steps each is short beside the way. A gradient that grew along
+# it says that the way was too long, which its forecast's error says too, and not that
+# the optimizer is unstable.
+_MANY_STEPS = 32
 
 
 class AdaptiveState(NamedTuple):
@@ -110,9 +115,11 @@ def adaptive(
   :math:`k + 1` grows by a factor of at least 1.4. That is the condition by which a
   line search takes a step for too short (Wolfe).
 
-  After a window that went wrong, to a gradient more than ``max_growth`` times the
-  last, it is 0, and no window opens for twice as many true gradients as after the
-  last such window, at most 64; each good one halves that number.
+  After a window of fewer than 32 steps that went wrong, to a gradient more than
+  ``max_growth`` times the last, it is 0, and no window opens for twice as many true
+  gradients as after the last such window, at most 64; each good one halves that
+  number. After a longer one it follows the error as ever: where so many steps are one
+  way, a gradient that grew does not mean that the optimizer is unstable.
 
   A window also ends where the forecaster expects a relative error above
   :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
@@ -144,7 +151,7 @@ def adaptive(
     rtol: relative error to aim at, in (0, 1): a ratio of norms. Smaller
       predicts less.
     max_steps: longest window, in optimizer steps, at least 1; ``None`` for as long
-      as forecasts are good, 1024 at most.
+      as forecasts are good, 4096 at most.
     max_growth: a window stops after an update that is longer than this many
       times the update from the last true gradient and than a quarter of the way
       that the window may lead; where forecasts have not earned more, that is this
@@ -221,7 +228,8 @@ def adaptive(
     changed = jnp.clip((k + 1) * factor - 1, 0, longest)
     is_known = error.history_size >= 1
     is_used = is_window | (k < 1)
-    is_wrong = is_window & (error.growth > max_growth)
+    is_few = error.window_steps < _MANY_STEPS
+    is_wrong = is_window & is_few & (error.growth > max_growth)
     k = jnp.where(is_known & is_used, changed, k)
     k = jnp.where(is_wrong, 0, k).astype(jnp.float32)
     last = state.last_pause
