@@ -325,6 +325,28 @@ def windows(updates, calls):
   return taken, bool(state[0].window.was_cut)
 
 
+def test_no_window_opens_where_steps_are_lost_in_rounding():
+  """Near 1000 a float32 cannot move by 1e-5, however many steps there are."""
+  tx = optax_predict.accelerate(optax.sgd(1e-8))
+
+  @jax.jit
+  def run(params):
+    def body(carry, _):
+      params, state = carry
+      gradients = jax.tree.map(lambda x: x + 1, params)
+      updates, state = tx.update(gradients, state, params)
+      params = optax.apply_updates(params, updates)
+      return (params, state), None
+
+    return jax.lax.scan(body, (params, tx.init(params)), None, length=20)[0]
+
+  for place, predicts in [(1000.0, False), (0.001, True)]:
+    params = jnp.full(3, place, jnp.float32)
+    after, state = run(params)
+    assert (int(optax_predict.get_stats(state).predicted_steps) > 0) == predicts
+    assert bool(jnp.any(after != params)) == predicts
+
+
 def test_perfect_windows_grow_by_sixty_four_and_then_by_eight():
   assert windows(lambda count: 1.0, 5) == ([0, 63, 511, 4095, 4096], False)
 

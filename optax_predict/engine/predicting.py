@@ -38,6 +38,9 @@ def judge_forecast(
   ends = ~is_finite | limits.is_too_far(
     parts.horizon, distance, expected_error, state
   )
+  if parts.has_limits:
+    # Steps that are lost in rounding lead nowhere, however many there are.
+    ends |= distance <= 0
   distance, longest_update = _lengths(parts, distance, window)
   return window._replace(
     longest_update=longest_update,

@@ -107,7 +107,8 @@ def adaptive(
   and windows grow to hundreds of steps in a few gradients; near it they are not,
   and windows stay short. There is no other ceiling: a window is over where the
   forecaster expects an error that is too large (below), or where an update adds
-  less than a ten-thousandth to the way.
+  less than a ten-thousandth to the way. None opens where the last update was lost in
+  rounding, as in a run that has converged.
 
   A window is too short, whatever the error, where the loss still falls along the
   way that it led: where the cosine between that way and the gradient at its end is
