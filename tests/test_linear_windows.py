@@ -196,7 +196,7 @@ def chained(forecaster, base):
   return step, tx, lambda state: (state[1:], state[0].window)
 
 
-def assert_same_calls(build, base, calls=8):
+def assert_same_calls(build, base, calls=8, scale=1e3):
   """Each call of a run, taken both ways from the same state.
 
   Not two runs: what rounding makes of one call, later calls multiply. And with as
@@ -211,18 +211,19 @@ def assert_same_calls(build, base, calls=8):
   for _ in range(calls):
     wanted_params, wanted_state = other_step(*carry)
     carry = params, state = step(*carry)
-    helpers.assert_close(params, wanted_params, "float64", scale=1e3)
-    helpers.assert_close(
-      of_base(state), of_base(wanted_state), "float64", scale=1e3
-    )
+    helpers.assert_close(params, wanted_params, "float64", scale)
+    helpers.assert_close(of_base(state), of_base(wanted_state), "float64", scale)
   assert asked
   assert int(optax_predict.get_stats(state).total_steps) > 3 * calls
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_window_on_weights_leads_where_one_on_parameters_does(name):
+  # A scheduled rate is rounded to float32 where it is injected, and XLA may leave that
+  # rounding out of one of the two programs.
+  scale = 1e6 if name == "injected schedule" else 1e3
   with helpers.x64(True):
-    assert_same_calls(accelerated, LINEAR[name])
+    assert_same_calls(accelerated, LINEAR[name], scale=scale)
 
 
 def test_fast_forward_takes_such_windows_too():
