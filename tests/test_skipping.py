@@ -325,7 +325,9 @@ def windows(updates, calls):
   return taken, bool(state[0].window.was_cut)
 
 
-def test_no_window_opens_where_steps_are_lost_in_rounding():
+# The second takes its windows on weights.
+@pytest.mark.parametrize("size", [3, 1 << 15])
+def test_no_window_opens_where_steps_are_lost_in_rounding(size):
   """Near 1000 a float32 cannot move by 1e-5, however many steps there are."""
   tx = optax_predict.accelerate(optax.sgd(1e-8))
 
@@ -341,7 +343,7 @@ def test_no_window_opens_where_steps_are_lost_in_rounding():
     return jax.lax.scan(body, (params, tx.init(params)), None, length=20)[0]
 
   for place, predicts in [(1000.0, False), (0.001, True)]:
-    params = jnp.full(3, place, jnp.float32)
+    params = jnp.full(size, place, jnp.float32)
     after, state = run(params)
     assert (int(optax_predict.get_stats(state).predicted_steps) > 0) == predicts
     assert bool(jnp.any(after != params)) == predicts
