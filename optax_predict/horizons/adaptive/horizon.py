@@ -10,7 +10,7 @@ from optax_predict.core import interfaces
 from optax_predict.horizons.adaptive import resting
 
 # Most true gradients that follow on a window that went wrong, and the share of
-# that number a good window leaves.
+# that number another window leaves.
 _LONGEST_PAUSE = 64.0
 _FORGIVING = 0.5
 # A window went badly where the gradient grew by more than this factor, or was
@@ -118,9 +118,9 @@ def adaptive(
 
   After a window of fewer than 32 steps that went wrong, to a gradient more than
   ``max_growth`` times the last, it is 0, and no window opens for twice as many true
-  gradients as after the last such window, at most 64; each good one halves that
-  number. After a longer one it follows the error as ever: where so many steps are one
-  way, a gradient that grew does not mean that the optimizer is unstable.
+  gradients as after the last such window, at most 64; each other window halves that
+  number. A longer window follows the error as ever: where so many steps are one way, a
+  gradient that grew does not mean that the optimizer is unstable.
 
   A window also ends where the forecaster expects a relative error above
   :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
