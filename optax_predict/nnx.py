@@ -30,7 +30,11 @@ _pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure
 
 
 def fast_forward(
-  optimizer: nnx.Optimizer, model: Any, **extra_args: Any
+  optimizer: nnx.Optimizer,
+  model: Any,
+  *,
+  hold_schedules: bool = False,
+  **extra_args: Any,
 ) -> None:
   """Takes all predicted steps of the window at once; evaluates no loss.
 
@@ -48,6 +52,7 @@ def fast_forward(
     optimizer: an ``nnx.Optimizer`` whose ``tx`` has
       :func:`optax_predict.predict_gradients` in it.
     model: the module the optimizer was built for.
+    hold_schedules: as for :func:`optax_predict.fast_forward`.
     **extra_args: passed on to ``tx.update`` at every predicted step, for
       optimizers that need them: ``value=loss`` stands for the last known loss.
 
@@ -86,7 +91,11 @@ def fast_forward(
   opt_state = _pure(optimizer.opt_state)
   before = predictor_states.get_stats(opt_state).total_steps
   params, opt_state = forms.fast_forward.fast_forward(
-    optimizer.tx, params, opt_state, **_pure(extra_args)
+    optimizer.tx,
+    params,
+    opt_state,
+    hold_schedules=hold_schedules,
+    **_pure(extra_args),
   )
   taken = predictor_states.get_stats(opt_state).total_steps - before
   nnx.update(model, params)

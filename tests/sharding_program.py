@@ -156,6 +156,33 @@ def run(rule, layout, mesh="Auto", loss=communication.loss_fn, make_step=None):
   return {"row": row, **measured(compiled, setup, single)}
 
 
+def accelerated(layout, mesh="Auto", loss=communication.loss_fn):
+  """Calls of a step with ``accelerate``; where its parameters and history are."""
+  tx = optax_predict.accelerate(optax.adam(1e-2), RULES["secant"]())
+  step = communication.plain_step(tx, loss)
+  single = jax.jit(communication.plain_step(tx, communication.loss_fn))
+  with jax.sharding.set_mesh(MESHES[mesh]):
+    params, batch, on = communication.place_params(layout, MESHES[mesh])
+    state = jax.jit(tx.init)(params)
+    setup = communication.Setup(params, state, batch, None)
+    params, state, found = calls(jax.jit(step), setup, single)
+  by_shape = {x.shape: x for x in jax.tree.leaves(params)}
+  trees = [x for x in jax.tree.leaves(state) if x.shape in by_shape]
+  return {
+    "calls": found,
+    "steps": int(optax_predict.get_stats(state).total_steps),
+    "true_gradients": int(optax_predict.get_stats(state).computed_steps),
+    "params_stay": all(
+      params[name].sharding.is_equivalent_to(on[name], 2) for name in params
+    ),
+    "trees_like_params": len(trees),
+    "trees_stay": all(
+      x.sharding.is_equivalent_to(by_shape[x.shape].sharding, x.ndim)
+      for x in trees
+    ),
+  }
+
+
 def of_dtype(dtype):
   """A sharded run in another precision; the same steps on one device."""
   horizon = optax_predict.horizons.fixed(2, min_correlation=-1.0)
@@ -229,6 +256,12 @@ def main():
     "per_step": {
       "replicated": run("momentum", "replicated", make_step=per_step),
       "sharded": run("momentum", "sharded", make_step=per_step),
+    },
+    "accelerated": {
+      "sharded": accelerated("sharded"),
+      "sharded, explicit mesh": accelerated(
+        "sharded", "Explicit", gathered_loss
+      ),
     },
     "slots": {rule: slot_shardings(RULES[rule]()) for rule in RULES},
     "split in shard_map": error_of_split_parameters_in_shard_map(),

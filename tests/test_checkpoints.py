@@ -115,6 +115,51 @@ def test_restored_run_goes_on_bit_for_bit(runs):
   assert int(stats.computed_steps) - int(before.computed_steps) < AFTER / 2
 
 
+def test_an_accelerated_run_goes_on_bit_for_bit(tmp_path):
+  tx = optax_predict.accelerate(
+    optax.sgd(0.3, momentum=0.5), FORECASTERS.secant(memory=2)
+  )
+
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(jax.grad(loss_fn)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  def go_on(carry):
+    for _ in range(FEW):
+      carry = step(*carry)
+    return carry
+
+  saved = go_on((start(), tx.init(start())))
+  with checkpoint.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / "run", saved)
+  restored = restore(tmp_path / "run", tx)
+  assert_identical(restored, saved)
+  later = go_on(saved)
+  assert total_steps(later) > total_steps(saved) + FEW
+  assert_identical(go_on(restored), later)
+  assert_identical(go_on(pickle.loads(pickle.dumps(saved))), later)
+
+
+def test_an_accelerated_run_goes_on_with_another_memory():
+  base = optax.sgd(0.3, momentum=0.5)
+  tx = optax_predict.accelerate(base, FORECASTERS.secant(memory=2))
+  params, old = start(), tx.init(start())
+  updates, old = tx.update(jax.grad(loss_fn)(params), old, params)
+  params = optax.apply_updates(params, updates)
+  tx = optax_predict.accelerate(base, FORECASTERS.secant(memory=3))
+  state = tx.init(params)._replace(
+    base_optimizer_state=old.base_optimizer_state
+  )
+  assert helpers.types(state) == helpers.types(tx.init(params))
+  gradients = jax.grad(loss_fn)(params)
+  updates, _ = tx.update(gradients, state, params)
+  # The base's momentum has stayed.
+  kept = optax_predict.get_base_state(base, old, params)
+  wanted, _ = base.update(gradients, kept, params)
+  helpers.assert_close(updates, wanted, "float32")
+
+
 @pytest.mark.parametrize("how", ["flax", "pickle"])
 def test_other_ways_to_save_keep_every_bit(runs, how):
   saved, _, _ = runs

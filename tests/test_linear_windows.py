@@ -212,7 +212,9 @@ def assert_same_calls(build, base, calls=8, scale=1e3):
     wanted_params, wanted_state = other_step(*carry)
     carry = params, state = step(*carry)
     helpers.assert_close(params, wanted_params, "float64", scale)
-    helpers.assert_close(of_base(state), of_base(wanted_state), "float64", scale)
+    helpers.assert_close(
+      of_base(state), of_base(wanted_state), "float64", scale
+    )
   assert asked
   assert int(optax_predict.get_stats(state).total_steps) > 3 * calls
 

@@ -89,7 +89,7 @@ MISTAKES = {
     lambda: optax_predict.fast_forward(
       optimizer(), optimizer().init(params()), params()
     ),
-    "holds no PredictState.*predict_gradients.*got dict",
+    "holds no predictor's state.*predict_gradients.*got dict",
   ),
   "state of a predictor alone": (
     lambda: optax_predict.fast_forward(
@@ -119,7 +119,7 @@ MISTAKES = {
   ),
   "statistics of parameters": (
     lambda: optax_predict.get_stats(params()),
-    "holds no PredictState.*got dict",
+    "holds no predictor's state.*got dict",
   ),
   "state given by position": (
     lambda: optax_predict.value_and_grad(loss_fn)(params(), in_a_window()),

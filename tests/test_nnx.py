@@ -331,7 +331,7 @@ def test_wrong_use_is_named():
     lambda: predict_nnx.get_stats(other),
     lambda: predict_nnx.reset(other),
   ):
-    with pytest.raises(ValueError, match="holds no PredictState"):
+    with pytest.raises(ValueError, match="holds no predictor's state"):
       call()
 
 

@@ -1,4 +1,4 @@
-"""Chained before the optimizers of optax and optax.contrib."""
+"""Around, and chained before, the optimizers of optax and optax.contrib."""
 
 import jax
 import jax.numpy as jnp
@@ -75,9 +75,12 @@ NEED_VALUE = {
 
 # These evaluate the loss themselves, at points of their own choice.
 NEED_VALUE_FN = {
-  "lbfgs": (optax.lbfgs, "value"),
+  "lbfgs": (optax.lbfgs, "value|evaluates the loss"),
   "sophia": (lambda: contrib.sophia(1e-3), "obj_fn"),
 }
+
+# Of each kind one, where the form makes a difference: matrices, signs, averages.
+CHAINED = ("adafactor", "adam", "galore", "lion", "muon", "schedule_free_sgd")
 
 
 def least_squares():
@@ -93,12 +96,17 @@ def least_squares():
   return loss, params
 
 
-def train(base, needs_value=False):
+def accelerated(base, forecaster):
+  return optax_predict.accelerate(base, forecaster)
+
+
+def chained(base, forecaster):
+  return optax.chain(optax_predict.predict_gradients(forecaster), base)
+
+
+def train(base, form, needs_value=False):
   loss, params = least_squares()
-  tx = optax.chain(
-    optax_predict.predict_gradients(optax_predict.forecasters.secant(memory=2)),
-    base,
-  )
+  tx = form(base, optax_predict.forecasters.secant(memory=2))
 
   @jax.jit
   def step(params, state):
@@ -106,6 +114,8 @@ def train(base, needs_value=False):
     extra = {"value": value} if needs_value else {}
     updates, state = tx.update(gradients, state, params, **extra)
     params = optax.apply_updates(params, updates)
+    if form is accelerated:
+      return params, state
     return optax_predict.fast_forward(tx, params, state, **extra)
 
   state = jax.jit(tx.init)(params)
@@ -125,19 +135,29 @@ def train(base, needs_value=False):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_of_plain_gradients(name):
-  train(OPTIMIZERS[name]())
+  train(OPTIMIZERS[name](), accelerated)
 
 
 @pytest.mark.parametrize("name", NEED_VALUE)
 def test_optimizer_that_reads_the_loss(name):
-  train(NEED_VALUE[name](), needs_value=True)
+  train(NEED_VALUE[name](), accelerated, needs_value=True)
+
+
+@pytest.mark.parametrize("name", CHAINED)
+def test_optimizer_behind_the_predictor(name):
+  train(OPTIMIZERS[name](), chained)
+
+
+def test_optimizer_that_reads_the_loss_behind_the_predictor():
+  train(NEED_VALUE["momo"](), chained, needs_value=True)
 
 
 @pytest.mark.parametrize("name", NEED_VALUE_FN)
 def test_optimizer_that_evaluates_the_loss_says_what_it_misses(name):
   base, missing = NEED_VALUE_FN[name]
-  with pytest.raises((TypeError, ValueError), match=missing):
-    train(base())
+  for form in (accelerated, chained):
+    with pytest.raises((TypeError, ValueError), match=missing):
+      train(base(), form)
 
 
 def test_every_optimizer_is_listed():

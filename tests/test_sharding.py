@@ -78,6 +78,25 @@ def test_every_call_equals_the_one_on_a_single_device(program, name):
   assert_calls_agree(run["calls"], "float32")
 
 
+@pytest.mark.parametrize("name", ["sharded", "sharded, explicit mesh"])
+def test_every_accelerated_call_equals_the_one_on_a_single_device(
+  program, name
+):
+  run = program["accelerated"][name]
+  assert run["steps"] > 1.5 * run["true_gradients"]
+  assert_calls_agree(run["calls"], "float32")
+  assert run["params_stay"]
+
+
+def test_accelerated_state_is_split_as_its_parameters_by_their_type(program):
+  run = program["accelerated"]["sharded, explicit mesh"]
+  # Two matrices: the history as above, and Adam's two moments, kept twice.
+  assert run["trees_like_params"] == 2 * (4 + 2 + 2 * 2)
+  assert run["trees_stay"]
+  # Elsewhere small arrays are one vector.
+  assert program["accelerated"]["sharded"]["trees_like_params"] == 0
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_every_call_equals_the_one_on_a_single_device_by_dtype(program, dtype):
   assert_calls_agree(program["dtypes"][dtype]["calls"], dtype)

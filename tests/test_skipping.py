@@ -225,7 +225,7 @@ def test_state_must_be_passed_and_hold_a_predictor():
     lambda: optax_predict.reset(other),
     lambda: optax_predict.fast_forward(optax.adam(1e-3), start(), other),
   ):
-    with pytest.raises(ValueError, match="holds no PredictState"):
+    with pytest.raises(ValueError, match="holds no predictor's state"):
       call()
 
 

@@ -295,7 +295,7 @@ def test_a_condition_elsewhere_hides_nothing():
 
 
 def test_check_chain_wants_a_predictor():
-  with pytest.raises(ValueError, match="holds no PredictState"):
+  with pytest.raises(ValueError, match="holds no predictor's state"):
     optax_predict.check_chain(optax.adam(0.1), jnp.ones(2))
   with pytest.raises(TypeError, match="tx"):
     optax_predict.check_chain(jnp.ones(2), optax.adam(0.1))

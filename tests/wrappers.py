@@ -37,13 +37,13 @@ def accelerated_table():
 def optimizer_table():
   answers = {
     "predicts": test_optimizers.OPTIMIZERS,
-    "predicts, with `value=loss` for `fast_forward` too": (
+    "predicts, with `value=loss` (`fast_forward` takes it too)": (
       test_optimizers.NEED_VALUE
     ),
     "error: it evaluates the loss itself": test_optimizers.NEED_VALUE_FN,
   }
   return table(
-    ["`chain(predict, optimizer)`", "Optimizers"],
+    ["`accelerate(optimizer)`", "Optimizers"],
     [[answer, ", ".join(sorted(names))] for answer, names in answers.items()],
   )
 

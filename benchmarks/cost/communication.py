@@ -84,18 +84,25 @@ def state_shardings(tx, params: Any, mesh) -> Any:
   )
 
 
-def place(tx, layout: str, mesh, dtype: Any = np.float32) -> Setup:
-  """Parameters, state and batch on the devices of a mesh."""
+def place_params(
+  layout: str, mesh, dtype: Any = np.float32
+) -> tuple[dict, tuple, dict]:
+  """Parameters and batch on the devices of a mesh, and the parameters' shardings."""
   params, batch = data(dtype)
   on = jax.tree.map(
     lambda spec: NamedSharding(mesh, spec),
     _LAYOUTS[layout],
     is_leaf=lambda x: isinstance(x, PartitionSpec),
   )
-  params = jax.device_put(params, on)
+  batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("devices")))
+  return jax.device_put(params, on), batch, on
+
+
+def place(tx, layout: str, mesh, dtype: Any = np.float32) -> Setup:
+  """Parameters, state and batch on the devices of a mesh."""
+  params, batch, on = place_params(layout, mesh, dtype)
   shardings = state_shardings(tx, params, mesh)
   state = jax.jit(tx.init, out_shardings=shardings)(params)
-  batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("devices")))
   loss = NamedSharding(mesh, PartitionSpec())
   return Setup(params, state, batch, (on, shardings, loss))
 

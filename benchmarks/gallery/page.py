@@ -74,7 +74,8 @@ def _number(value):
 
 def _table(found):
   lines = [
-    "| problem | a gradient takes | tutorial | of the tutorial's | of the tuned"
+    "| problem | a gradient takes | the tutorial's optimizer: its gradients"
+    " | of the tutorial's | of the tuned"
     " | of the better L-BFGS | time, of the tutorial's |",
     "| --- | --- | --- | --- | --- | --- | --- |",
   ]
@@ -198,8 +199,9 @@ they can be read without running them.
 
 How many true gradients, and how much time without compiling, until the loss with
 which the tutorial's optimizer ended: the accelerated optimizer's, relative to the
-others'. "Only it": the other does not get there. Medians where there are several
-starts.
+others'. "Only it": the other does not get there. "Misses": the accelerated one does
+not, in as many gradients as are named under "Where it loses". Medians where there are
+several starts.
 
 {_table(found)}
 

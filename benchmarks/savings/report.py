@@ -9,6 +9,7 @@ from benchmarks import markdown
 from benchmarks.methods import opponents
 from benchmarks.methods import targets
 from benchmarks.savings import analysis
+import optax_predict
 
 GROUPS = {
   "reporting": "Reporting tasks",
@@ -314,7 +315,19 @@ def _made(summary: dict) -> str:
   versions = ", ".join(f"{k} {v}" for k, v in made["versions"].items() if v)
   return (
     f"Made {made['date']} on {made['device']} ({made['cores']} cores), Python"
-    f" {made['python']}, optax_predict {made['optax_predict']}; {versions}.\n"
+    f" {made['python']}, optax_predict {made['optax_predict']}; {versions}."
+    f"{_older(made['optax_predict'])}\n"
+  )
+
+
+def _older(version: str) -> str:
+  """What to say of numbers that another version made."""
+  if version == optax_predict.__version__:
+    return ""
+  return (
+    f" This is version {optax_predict.__version__}: what it needs, at the tuned rates"
+    ' too, is under "The rate left alone" (docs/rates.md). Tables of time name their'
+    " own version."
   )
 
 

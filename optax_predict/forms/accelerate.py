@@ -42,7 +42,9 @@ def accelerate(
 
   A window that led to a gradient far from its forecast is taken back whole at the
   next call: parameters and the base's state return to where its predicted steps
-  began. The cost is that one true gradient, which stays in the history.
+  began. The cost is that one true gradient, which stays in the history. A gradient
+  after a window that is more than twice as long as the last reaches the base shortened
+  to that: see ``max_growth`` of :func:`horizons.adaptive`.
 
   Learning rate schedules count true gradients: ``optax.adam(
   optax.cosine_decay_schedule(1e-2, 300))`` ends its decay at gradient 300, and

@@ -79,9 +79,10 @@ def predict_states(opt_state):
   found = [x for x in leaves if is_state(x)]
   if not found:
     raise ValueError(
-      "the optimizer state holds no PredictState. Build the optimizer with"
-      " optax.chain(optax_predict.predict_gradients(), ...) and pass the state"
-      f" its init returns; got {type(opt_state).__name__}."
+      "the optimizer state holds no predictor's state. Pass the state that init or"
+      " update of optax_predict.accelerate(...), or of"
+      " optax.chain(optax_predict.predict_gradients(), ...), returned;"
+      f" got {type(opt_state).__name__}."
     )
   return found
 

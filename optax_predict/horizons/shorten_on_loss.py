@@ -43,8 +43,8 @@ def shorten_on_loss(
       \max(n - 1, 0) & \text{if it did not rise}
     \end{cases}
 
-  and such a rise counts as a stopped window for ``then``, so that it does not
-  grow. A rise without a window changes nothing. A loss that is not finite has
+  and such a rise counts as a stopped window for ``then``, so that no good forecast
+  makes it grow. A rise without a window changes nothing. A loss that is not finite has
   risen, and is not compared with.
 
   The loss comes with the gradient: ``tx.update(grads, state, params,

@@ -93,8 +93,8 @@ def adaptive(
       f = \mathrm{clip}\bigl(0.9 \sqrt{\mathrm{rtol} / e},\ 0.2,\ 8\bigr)
 
   from 0 to ``max_steps``, and is rounded down when used. It starts at 0, changes
-  only after a window in which a step was predicted (or while it is below 1), and
-  does not grow after a window that was stopped. A forecast with an error of 0.2
+  only after a window in which a step was predicted (or while it is below 1), and no
+  error makes it grow after a window that was stopped. A forecast with an error of 0.2
   makes it less than twice as long, one with 0.01 eight times. At the second true
   gradient, where the forecast is no more than the first, its error has grown in
   proportion to the way: there :math:`f` is at least :math:`0.2 / e`, up to 64, which
@@ -156,7 +156,8 @@ def adaptive(
     max_growth: a window stops after an update that is longer than this many
       times the update from the last true gradient and than a quarter of the way
       that the window may lead; where forecasts have not earned more, that is this
-      many times as far as the last move; at least 1.
+      many times as far as the last move. A true gradient after a window that is more
+      than this many times as long as the last is shortened to that; at least 1.
     max_expected_error: a window ends when the forecaster expects a larger
       relative error than this, or than a third of it before any trust is earned;
       above 0.
