@@ -489,6 +489,7 @@ ACCELERATED = (
   Accelerated(
     "`apply_if_finite(accelerate(base), n)`",
     lambda a: optax.apply_if_finite(a(base()), 3),
+    note="Better inside: a window that led to what is left out stays.",
   ),
   Accelerated(
     "`accelerate(apply_if_finite(base, n))`",

@@ -54,6 +54,24 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
   return jax.tree.map(cast, tree, like)
 
 
+def keep_dtypes(tree: PyTree, like: PyTree) -> PyTree:
+  """Casts each array whose dtype is not that of its counterpart in ``like``.
+
+  A tree of another structure is left as it is.
+  """
+  structure: Any = jax.tree.structure(like)
+  if jax.tree.structure(tree) != structure:
+    return tree
+
+  def keep(x, ref):
+    dtype = getattr(ref, "dtype", None)
+    if dtype is None or getattr(x, "dtype", dtype) == dtype:
+      return x
+    return x.astype(dtype)
+
+  return jax.tree.map(keep, tree, like)
+
+
 def difference(x: PyTree, y: PyTree) -> PyTree:
   """The first tree less the second, each leaf in float32 or wider."""
   return jax.tree.map(lambda a, b: widen(a) - widen(b), x, y)

@@ -61,6 +61,9 @@ def record_gradient(
   see = compare_or_measure if looking.can_look(parts) else measure
   norm, distance = lax.cond(is_resting, measure_nothing, see)
   is_finite = jnp.isfinite(norm)
+  if value is not None:
+    # Beyond the wall of a logarithm the loss is NaN, and its derivative is not.
+    is_finite &= jnp.all(jnp.isfinite(jnp.asarray(value, jnp.float32)))
   is_usable = is_finite & ~(is_resting | is_looking)
   if distance is not None:
     # There is no anchor yet at the first.
@@ -74,7 +77,7 @@ def record_gradient(
   # Two branches, and none in them that holds the history: XLA would copy it.
   state = state._replace(retreat=None)
   like = initial.leave_out_trees(parts, state)
-  pass_by = functools.partial(_pass_by, norm)
+  pass_by = functools.partial(_pass_by, parts, norm, is_finite, value)
   state = packing.cond(is_usable, record, pass_by, state, like)
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
@@ -124,7 +127,7 @@ def _record(parts, gradients, moved, value, state):
   forecast = forecaster.predict(history, located)
   checks.check_like("gradients", gradients, forecast.gradients)
   error, miss, size = scoring.score_forecast(
-    gradients, forecast.gradients, state, located, value
+    gradients, forecast, state, located, value
   )
   after = functools.partial(_after, error.relative_error)
   steps, horizon_state = horizon.update(error, state.horizon_state)
@@ -153,13 +156,22 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _pass_by(turn, state):
+def _pass_by(parts, turn, is_finite, value, state):
   """A gradient that is not finite, looked at, or in a rest: no window follows."""
   window = state.window
+  error = scoring.score_failure(state, value)
+  # The window that led to it was as wrong as one can be: without being told, the
+  # horizon would open the same one again.
+  horizon_state = lax.cond(
+    ~is_finite & (error.window_steps > 0),
+    lambda: parts.horizon.update(error, state.horizon_state)[1],
+    lambda: state.horizon_state,
+  )
   rest_steps, look = looking.go_on(turn, state.rest_steps, state.look)
   return state._replace(
     rest_steps=rest_steps,
     look=look,
+    horizon_state=horizon_state,
     anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
     window=window._replace(
       planned_steps=jnp.zeros([], jnp.int32),

@@ -14,6 +14,23 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
+def score_failure(state, value=None):
+  """The worst error: a window led to where the loss or its gradient is not finite."""
+  worst = jnp.asarray(_WORST_ERROR, jnp.float32)
+  zero = jnp.zeros([], jnp.float32)
+  return interfaces.ForecastError(
+    relative_error=worst,
+    correlation=zero,
+    history_size=state.history_size,
+    window_steps=_window_steps(state.window),
+    window_stopped=state.window.was_cut,
+    growth=worst,
+    slope=zero,
+    loss=_as_loss(value),
+    rested=state.look.rest,
+  )
+
+
 def score_forecast(gradients, forecast, state, motion, value=None):
   """Compares forecast and true gradient.
 
@@ -22,6 +39,7 @@ def score_forecast(gradients, forecast, state, motion, value=None):
     difference to the gradient, and that of the gradient.
   """
   way = [] if motion.params is None else [(gradients, motion.displacement)]
+  forecast, expected_error, _ = forecast
   miss = trees.difference(forecast, gradients)
   gg, pp, pg, dd, *along = reductions.inner_products(
     [
@@ -35,6 +53,9 @@ def score_forecast(gradients, forecast, state, motion, value=None):
   norm = jnp.sqrt(gg)
   scale = jnp.sqrt(norm) * jnp.sqrt(state.anchor.gradient_norm)
   relative = jnp.where(scale > 0, jnp.sqrt(dd) / scale, 1)
+  if expected_error is not None:
+    # Zeros stand for a forecast that is not finite, and would not look as bad.
+    relative = jnp.where(jnp.isfinite(expected_error), relative, _WORST_ERROR)
   cosine = pg / jnp.sqrt(pp) / norm
   slope = along[0] / motion.distance / norm if along else jnp.zeros([])
   error = interfaces.ForecastError(
@@ -43,23 +64,29 @@ def score_forecast(gradients, forecast, state, motion, value=None):
     ).astype(jnp.float32),
     correlation=_as_cosine(cosine),
     history_size=state.history_size,
-    window_steps=jnp.where(
-      state.window.planned_steps > 0,
-      jnp.maximum(state.window.elapsed_steps - 1, 0),
-      0,
-    ),
+    window_steps=_window_steps(state.window),
     window_stopped=state.window.was_cut,
     growth=_growth(norm, state.anchor.gradient_norm),
     slope=_as_cosine(slope),
-    loss=None if value is None else jnp.asarray(value, jnp.float32),
+    loss=_as_loss(value),
     rested=state.look.rest,
   )
   return error, jnp.sqrt(dd), norm
 
 
+def _window_steps(window):
+  """Predicted steps that led to a true gradient."""
+  taken = jnp.maximum(window.elapsed_steps - 1, 0)
+  return jnp.where(window.planned_steps > 0, taken, 0)
+
+
 def _as_cosine(x):
   x = jnp.nan_to_num(x, nan=0, posinf=0, neginf=0)
   return jnp.clip(x, -1, 1).astype(jnp.float32)
+
+
+def _as_loss(value):
+  return None if value is None else jnp.asarray(value, jnp.float32)
 
 
 def _growth(norm, last):

@@ -90,7 +90,7 @@ def _take_steps(on_sums, parts, base_update, params, base_state, state):
     window = predicting.judge_forecast(
       parts, state._replace(window=window), distance, found.expected_error
     )
-    fresh = steps.measure_freshness(norm(gradients), found.curvature)
+    fresh = steps.measure_freshness(norm(gradients), found.curvature, window)
     return window, gradients, fresh
 
   def step(gradients, place, base_weights, window):

@@ -72,18 +72,25 @@ def take_steps(
 
 
 def measure_freshness(
-  size: jax.Array, curvature: jax.Array | None
+  size: jax.Array, curvature: jax.Array | None, window: Window
 ) -> jax.Array:
   """How far steps may lead until a forecast is stale; 0 for one step.
+
+  Not farther than the window may lead, which is only seen where one looks.
 
   Args:
     size: norm of the forecast.
     curvature: that of a :class:`Forecast`.
+    window: as of the forecast.
   """
   if curvature is None:
     return jnp.zeros_like(size)
   curvature = jnp.where(curvature > 0, curvature, jnp.inf)
-  return _STALE * size / curvature.astype(size.dtype)
+  fresh = _STALE * size / curvature.astype(size.dtype)
+  if window.reach is None:
+    return fresh
+  left = (window.reach - window.distance).astype(fresh.dtype)
+  return jnp.where(window.reach > 0, jnp.minimum(fresh, left), fresh)
 
 
 def count_step(length: jax.Array, window: Window) -> Window:

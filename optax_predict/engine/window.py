@@ -82,7 +82,7 @@ def _take_looking(parts, base_update, params, base_state, state):
     )
     gradients, _, curvature = forecast
     size = reductions.norm(gradients)
-    return window, gradients, steps.measure_freshness(size, curvature)
+    return window, gradients, steps.measure_freshness(size, curvature, window)
 
   def step(gradients, params, base_state, window):
     return _take_step(base_update, gradients, params, base_state, window)

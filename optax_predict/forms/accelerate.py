@@ -46,6 +46,11 @@ def accelerate(
   after a window that is more than twice as long as the last reaches the base shortened
   to that: see ``max_growth`` of :func:`horizons.adaptive`.
 
+  So is a window that led to a gradient, or to a loss, that is not finite. Hand such
+  gradients over: a loop that skips them keeps the parameters where they are not
+  finite. Where the loss may be NaN and its gradient not, as beyond the end of a
+  logarithm, pass the loss, ``update(gradients, state, params, value=loss)``.
+
   Learning rate schedules count true gradients: ``optax.adam(
   optax.cosine_decay_schedule(1e-2, 300))`` ends its decay at gradient 300, and
   within a window the rate stays what it was at the true gradient. So do schedules

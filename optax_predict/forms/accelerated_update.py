@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 import optax
 
@@ -17,6 +18,8 @@ from optax_predict.engine.state import AccelerateState
 from optax_predict.forms import few_arrays
 from optax_predict.forms import schedules
 
+# Rounding of half precision is coarse beside a way.
+_COARSE = 1e-4
 # Fields of the predictor's state that a window changes.
 _MOVING = ("step_count", "window", "retreat")
 
@@ -85,6 +88,7 @@ def update(
     if state.retreat is not None:
       # Where no step was taken there is no way back, and nobody reads it.
       start_state = base_state
+      state = _measure_way(state, seen, moved, opened)
     end_state = schedules.hold_schedules(end_state, stepped)
     return _pick(state), moved, end_state, start_state
 
@@ -112,6 +116,21 @@ def update(
     start_base_state=start_state,
     params=kept,
   )
+
+
+def _measure_way(state, seen, moved, opened):
+  """How far it is back from where the caller will be, if numbers are coarse.
+
+  That is where parameters are recognized, and a coarse way ends elsewhere.
+  """
+  leaves = jax.tree.leaves((seen, moved))
+  if all(jnp.finfo(x.dtype).eps < _COARSE for x in leaves):
+    return state
+  # Once rounded: XLA may keep more digits within a computation.
+  held = lax.optimization_barrier(optax.apply_updates(seen, moved))
+  length = limits.measure_distance(held, state.retreat.start_params)
+  length = jnp.where(opened, length, state.retreat.length)
+  return state._replace(retreat=state.retreat._replace(length=length))
 
 
 def _pick(state):

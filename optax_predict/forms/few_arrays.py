@@ -13,6 +13,7 @@ import optax
 from optax_predict.core import checks
 from optax_predict.core import elementwise
 from optax_predict.core import packing
+from optax_predict.core import trees
 from optax_predict.engine import initial
 from optax_predict.engine.parts import Parts
 from optax_predict.engine.state import PredictState
@@ -147,7 +148,9 @@ def see_base(
   """
 
   def update(gradients, state, params):
-    return base.update(gradients, state, params, **extra_args)
+    updates, new = base.update(gradients, state, params, **extra_args)
+    # Some make their moments like the parameters and keep them like the gradients.
+    return updates, trees.keep_dtypes(new, state)
 
   if seen is params:
     return update
