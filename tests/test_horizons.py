@@ -17,6 +17,7 @@ def error(
   stopped=0,
   growth=1.0,
   slope=0.0,
+  way=0.0,
 ):
   return optax_predict.ForecastError(
     relative_error=jnp.float32(relative),
@@ -26,6 +27,7 @@ def error(
     window_stopped=jnp.int32(stopped),
     growth=jnp.float32(growth),
     slope=jnp.float32(slope),
+    way=jnp.float32(way),
   )
 
 
@@ -189,14 +191,14 @@ def test_a_window_that_ends_downhill_was_too_short():
     assert lengths(horizon, [*grown, last])[-1] == wanted
 
 
-@pytest.mark.parametrize("steps", [1, 31, 32, 4096])
-def test_a_gradient_that_grew_closes_windows_of_few_steps_only(steps):
-  """After many steps the error says how long the next is, as it always does."""
+@pytest.mark.parametrize("way", [0.0, 1.0, 31.9, 32.0, 4096.0])
+def test_a_gradient_that_grew_closes_windows_of_few_updates_only(way):
+  """After a long way the error says how long the next is, as it always does."""
   horizon = optax_predict.horizons.adaptive()
   grown = [error(size=0), *[error(0.001)] * 2]
-  last = [error(2.0, steps=steps, growth=5.0), error(0.001, steps=0)]
+  last = [error(2.0, way=way, growth=5.0), error(0.001, steps=0)]
   shorter = int(64 * 0.9 * np.sqrt(0.8 / 2) - 1)
-  wanted = [0, 7] if steps < 32 else [shorter, shorter]
+  wanted = [0, 7] if way < 32 else [shorter, shorter]
   assert lengths(horizon, grown + last)[-2:] == wanted
 
 

@@ -349,6 +349,52 @@ def test_no_window_opens_where_steps_are_lost_in_rounding(size):
     assert bool(jnp.any(after != params)) == predicts
 
 
+def test_a_window_that_is_back_where_it_began_goes_on():
+  """A step of Lion, at a minimum, undoes the last to the bit."""
+  horizon = optax_predict.horizons.fixed(4, -1.0)._replace(max_growth=9.0)
+
+  def swing(updates, count, params=None):
+    del params
+    sign = jnp.where(count % 2 == 0, 0.5, -0.5)
+    return jax.tree.map(lambda x: sign * jnp.ones_like(x), updates), count + 1
+
+  base = optax.GradientTransformation(lambda _: jnp.zeros([], jnp.int32), swing)
+  tx = optax_predict.accelerate(
+    base, optax_predict.forecasters.momentum(0.0), horizon
+  )
+  params = jnp.ones(3)
+  state = tx.init(params)
+  for _ in range(3):
+    updates, state = tx.update(jnp.ones(3), state, params)
+    params = optax.apply_updates(params, updates)
+  assert int(optax_predict.get_stats(state).predicted_steps) == 2 * 4
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_a_horizon_hears_how_many_updates_a_way_is_long(count):
+  heard = []
+
+  def update(error, state):
+    jax.debug.callback(lambda way: heard.append(float(way)), error.way)
+    steps = jnp.where(error.history_size > 0, count, 0)
+    return steps.astype(jnp.int32), state
+
+  horizon = optax_predict.Horizon(lambda: jnp.zeros([]), update, max_growth=9.0)
+  tx = optax_predict.accelerate(
+    optax.sgd(0.25), optax_predict.forecasters.momentum(0.0), horizon
+  )
+  params = jnp.ones(3)
+  state = tx.init(params)
+  for _ in range(3):
+    updates, state = tx.update(jnp.ones(3), state, params)
+    params = optax.apply_updates(params, updates)
+  jax.effects_barrier()
+  # No window lies before the first two. This one may lead nine times as far as the
+  # move between them, an update.
+  wanted = [0.0, 0.0, min(count, 9) + 1.0]
+  np.testing.assert_allclose(heard, wanted, rtol=1e-5)
+
+
 def test_perfect_windows_grow_by_sixty_four_and_then_by_eight():
   assert windows(lambda count: 1.0, 5) == ([0, 63, 511, 4095, 4096], False)
 

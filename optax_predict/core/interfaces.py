@@ -164,6 +164,9 @@ class ForecastError(NamedTuple):
     slope: cosine between the way from the last true gradient and this one,
       ``float32[]`` in [-1, 1]: below 0 the loss still falls along that way; 0
       where there is none or nothing looks at the parameters.
+    way: distance from the last true gradient to this one over the length of the
+      optimizer's update from that, ``float32[]``, finite: how many such updates lead
+      as far; 0 where nothing was predicted or the horizon sets no limit.
     loss: at the true gradient, ``float32[]``, where the caller passed it as
       ``value``; ``None`` otherwise.
     rested: true gradients that a rest has let through since the last one that was
@@ -178,6 +181,7 @@ class ForecastError(NamedTuple):
   window_stopped: jax.Array
   growth: jax.Array | float = 1.0
   slope: jax.Array | float = 0.0
+  way: jax.Array | float = 0.0
   loss: jax.Array | None = None
   rested: jax.Array | int = 0
 

@@ -52,6 +52,7 @@ def init_state(parts: Parts, params: Any) -> PredictState:
       elapsed_steps=count(),
       was_cut=count(),
       reach=real() if parts.is_bounded else None,
+      first_update=real() if parts.has_limits else None,
       longest_update=real() if parts.has_limits else None,
       distance=real() if parts.keeps_anchor else None,
     ),

@@ -107,9 +107,9 @@ def is_too_far(
   return found
 
 
-def set_longest_update(
+def set_updates(
   horizon: interfaces.Horizon, distance: jax.Array, window: Window
-) -> jax.Array:
+) -> Window:
   """The first predicted step sees the true gradient's whole update.
 
   With a small learning rate updates grow, as momentum does, and are still short.
@@ -117,8 +117,12 @@ def set_longest_update(
   longest = max_growth(horizon) * distance
   if horizon.max_growth is not None:
     longest = jnp.maximum(longest, _SHORT * window.reach)
-  return jnp.where(
-    window.elapsed_steps <= 1, make_finite(longest), window.longest_update
+  is_first = window.elapsed_steps <= 1
+  return window._replace(
+    first_update=jnp.where(is_first, distance, window.first_update),
+    longest_update=jnp.where(
+      is_first, make_finite(longest), window.longest_update
+    ),
   )
 
 

@@ -39,12 +39,10 @@ def judge_forecast(
     parts.horizon, distance, expected_error, state
   )
   if parts.has_limits:
-    # Steps that are lost in rounding lead nowhere, however many there are.
-    ends |= distance <= 0
-  distance, longest_update = _lengths(parts, distance, window)
-  return window._replace(
-    longest_update=longest_update,
-    distance=distance,
+    # A step that is lost in rounding leads nowhere, however many follow. Later in a
+    # window, one that is back where it began goes on: a step of Lion undoes the last.
+    ends |= (distance <= 0) & (window.elapsed_steps <= 1)
+  return _set_lengths(parts, distance, window)._replace(
     remaining_steps=jnp.where(ends, 0, window.remaining_steps),
     was_cut=jnp.where(is_finite, window.was_cut, 1),
   )
@@ -76,10 +74,11 @@ def predict_gradient(
   norm = state.anchor.gradient_norm
   scale = jnp.ones_like(norm)
   is_too_long = jnp.zeros([], bool)
-  distance, longest_update = _lengths(parts, moved.distance, window)
+  lengths = _set_lengths(parts, moved.distance, window)
   if parts.has_limits:
     # No update is shorter than the distance it added.
-    is_too_long = distance - window.distance > longest_update
+    added = lengths.distance - window.distance
+    is_too_long = added > lengths.longest_update
     if not may_refuse:
       longest = limits.max_growth(horizon) * norm
       size = reductions.norm(gradients)
@@ -96,12 +95,10 @@ def predict_gradient(
     retreat = retreat._replace(is_due=jnp.zeros_like(retreat.is_due))
   state = state._replace(
     step_count=_increment(state.step_count, is_taken),
-    window=window._replace(
+    window=lengths._replace(
       elapsed_steps=_increment(window.elapsed_steps, is_taken),
       remaining_steps=jnp.where(ends, 0, remaining),
       was_cut=(is_too_long | ~is_finite).astype(jnp.int32),
-      longest_update=longest_update,
-      distance=distance,
     ),
     retreat=retreat,
   )
@@ -122,14 +119,14 @@ def _forecast(parts, state, params):
   return moved, forecast
 
 
-def _lengths(parts, distance, window):
-  """How far the window has led, and how long an update in it may be."""
+def _set_lengths(parts, distance, window):
+  """How far the window has led, and how long updates in it are and may be."""
   if not parts.keeps_anchor:
-    return None, window.longest_update
+    return window
   distance = limits.make_finite(distance)
-  if not parts.has_limits:
-    return distance, window.longest_update
-  return distance, limits.set_longest_update(parts.horizon, distance, window)
+  if parts.has_limits:
+    window = limits.set_updates(parts.horizon, distance, window)
+  return window._replace(distance=distance)
 
 
 def _increment(count: jax.Array, condition: jax.Array) -> jax.Array:

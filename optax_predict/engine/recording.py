@@ -77,7 +77,7 @@ def record_gradient(
   # Two branches, and none in them that holds the history: XLA would copy it.
   state = state._replace(retreat=None)
   like = initial.leave_out_trees(parts, state)
-  pass_by = functools.partial(_pass_by, parts, norm, is_finite, value)
+  pass_by = functools.partial(_pass_by, parts, norm, distance, is_finite, value)
   state = packing.cond(is_usable, record, pass_by, state, like)
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
@@ -156,10 +156,10 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _pass_by(parts, turn, is_finite, value, state):
+def _pass_by(parts, turn, distance, is_finite, value, state):
   """A gradient that is not finite, looked at, or in a rest: no window follows."""
   window = state.window
-  error = scoring.score_failure(state, value)
+  error = scoring.score_failure(state, distance, value)
   # The window that led to it was as wrong as one can be: without being told, the
   # horizon would open the same one again.
   horizon_state = lax.cond(

@@ -14,7 +14,7 @@ _WORST_ERROR = 1e6
 _RECENT_DECAY = 0.9
 
 
-def score_failure(state, value=None):
+def score_failure(state, distance=None, value=None):
   """The worst error: a window led to where the loss or its gradient is not finite."""
   worst = jnp.asarray(_WORST_ERROR, jnp.float32)
   zero = jnp.zeros([], jnp.float32)
@@ -26,6 +26,7 @@ def score_failure(state, value=None):
     window_stopped=state.window.was_cut,
     growth=worst,
     slope=zero,
+    way=_measure_way(distance, state.window),
     loss=_as_loss(value),
     rested=state.look.rest,
   )
@@ -68,6 +69,7 @@ def score_forecast(gradients, forecast, state, motion, value=None):
     window_stopped=state.window.was_cut,
     growth=_growth(norm, state.anchor.gradient_norm),
     slope=_as_cosine(slope),
+    way=_measure_way(motion.distance, state.window),
     loss=_as_loss(value),
     rested=state.look.rest,
   )
@@ -78,6 +80,17 @@ def _window_steps(window):
   """Predicted steps that led to a true gradient."""
   taken = jnp.maximum(window.elapsed_steps - 1, 0)
   return jnp.where(window.planned_steps > 0, taken, 0)
+
+
+def _measure_way(distance, window):
+  """In updates like the first."""
+  first = window.first_update
+  if distance is None or first is None:
+    return jnp.zeros([], jnp.float32)
+  is_known = (_window_steps(window) > 0) & (first > 0)
+  way = jnp.where(is_known, distance / jnp.where(is_known, first, 1), 0)
+  largest = jnp.finfo(jnp.float32).max
+  return jnp.minimum(way, largest).astype(jnp.float32)
 
 
 def _as_cosine(x):

@@ -36,6 +36,8 @@ class Window(NamedTuple):
     was_cut: 1 when a step was refused or too long, ``int32[]``.
     reach: how far from the anchor it may lead, a real scalar; 0 for any distance,
       ``None`` when the horizon sets no limit.
+    first_update: length of the update from the true gradient, a real scalar, known
+      from the window's first step on; ``None`` when the horizon sets no limit.
     longest_update: longest update it allows, a real scalar, known from its first
       step on; ``None`` when the horizon sets no limit.
     distance: between anchor and parameters at its last step, a real scalar;
@@ -47,6 +49,7 @@ class Window(NamedTuple):
   elapsed_steps: jax.Array
   was_cut: jax.Array
   reach: Any
+  first_update: Any
   longest_update: Any
   distance: Any
 

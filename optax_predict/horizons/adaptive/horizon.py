@@ -37,10 +37,10 @@ _FIRST_GROWTH = 64.0
 # No window is longer, so that an endless one still ends. Four times as many save hardly
 # more but at a thousandth of a good rate.
 _LONGEST = 4096
-# In a window of so many steps each is short beside the way. A gradient that grew along
-# it says that the way was too long, which its forecast's error says too, and not that
-# the optimizer is unstable.
-_MANY_STEPS = 32
+# Where a window led as far as so many updates like its first, each is short beside the
+# way. A gradient that grew along it says that the way was too long, which its
+# forecast's error says too, and not that the optimizer is unstable.
+_MANY_UPDATES = 32
 
 
 class AdaptiveState(NamedTuple):
@@ -116,11 +116,11 @@ def adaptive(
   :math:`k + 1` grows by a factor of at least 1.4. That is the condition by which a
   line search takes a step for too short (Wolfe).
 
-  After a window of fewer than 32 steps that went wrong, to a gradient more than
-  ``max_growth`` times the last, it is 0, and no window opens for twice as many true
-  gradients as after the last such window, at most 64; each other window halves that
-  number. A longer window follows the error as ever: where so many steps are one way, a
-  gradient that grew does not mean that the optimizer is unstable.
+  After a window that went wrong, to a gradient more than ``max_growth`` times the last,
+  it is 0, and no window opens for twice as many true gradients as after the last such
+  window, at most 64; each other window halves that number. One that led as far as 32
+  updates like its first follows the error as ever: where each is so short beside the
+  way, a gradient that grew does not mean that the optimizer is unstable.
 
   A window also ends where the forecaster expects a relative error above
   :math:`(1 + 2 t) / 3` of ``max_expected_error``, with the trust :math:`t` that
@@ -230,8 +230,8 @@ def adaptive(
     changed = jnp.clip((k + 1) * factor - 1, 0, longest)
     is_known = error.history_size >= 1
     is_used = is_window | (k < 1)
-    is_few = error.window_steps < _MANY_STEPS
-    is_wrong = is_window & is_few & (error.growth > max_growth)
+    is_short_way = error.way < _MANY_UPDATES
+    is_wrong = is_window & is_short_way & (error.growth > max_growth)
     k = jnp.where(is_known & is_used, changed, k)
     k = jnp.where(is_wrong, 0, k).astype(jnp.float32)
     last = state.last_pause
