@@ -79,7 +79,7 @@ def test_a_wall_is_met_and_left_behind(name, form):
   found = losses(form, name, 200)
   np.testing.assert_allclose(found[-1], WALLS[name][2], rtol=1e-4)
   # The horizon learns from each window that crossed it.
-  assert np.mean(~np.isfinite(found)) < 0.2
+  assert np.mean(~np.isfinite(found)) < 0.3
 
 
 def test_no_window_leads_farther_than_it_may():
