@@ -192,9 +192,9 @@ class Horizon(NamedTuple):
   Attributes:
     init: ``init() -> state``, arrays of zeros (a reset relies on it).
     update: ``update(error, state) -> (steps, state)``, called at every true
-      gradient that is recorded; ``steps`` is ``int32[]``, 0 for none. Called, too,
-      where a window led to a gradient or a loss that is not finite, with the largest
-      error; no window opens there whatever ``steps`` is.
+      gradient that is recorded; ``steps`` is ``int32[]``, 0 for none. After a
+      window that led to a gradient or a loss that is not finite, the next one that is
+      tells of the largest error.
     max_growth: a window also ends after an update by the optimizer that is
       longer than this many times its update from the last true gradient, unless
       it is short beside what the window may lead, and where it has led more than

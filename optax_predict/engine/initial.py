@@ -51,6 +51,7 @@ def init_state(parts: Parts, params: Any) -> PredictState:
       remaining_steps=count(),
       elapsed_steps=count(),
       was_cut=count(),
+      has_failed=count(),
       reach=real() if parts.is_bounded else None,
       first_update=real() if parts.has_limits else None,
       longest_update=real() if parts.has_limits else None,

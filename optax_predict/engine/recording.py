@@ -77,7 +77,7 @@ def record_gradient(
   # Two branches, and none in them that holds the history: XLA would copy it.
   state = state._replace(retreat=None)
   like = initial.leave_out_trees(parts, state)
-  pass_by = functools.partial(_pass_by, parts, norm, distance, is_finite, value)
+  pass_by = functools.partial(_pass_by, norm, is_finite)
   state = packing.cond(is_usable, record, pass_by, state, like)
   is_wrong = state.statistics.relative_error > parts.max_error
   retreat = limits.judge_window(
@@ -130,12 +130,15 @@ def _record(parts, gradients, moved, value, state):
     gradients, forecast, state, located, value
   )
   after = functools.partial(_after, error.relative_error)
-  steps, horizon_state = horizon.update(error, state.horizon_state)
+  steps, horizon_state = horizon.update(
+    scoring.tell_failure(error, state.window), state.horizon_state
+  )
   rest_steps, look = looking.begin(parts, horizon_state, state.look)
   excess = limits.measure_excess(horizon, size, error, state)
   window = state.window._replace(
     planned_steps=steps,
     elapsed_steps=jnp.ones([], jnp.int32),
+    has_failed=jnp.zeros([], jnp.int32),
     reach=limits.set_reach(horizon, moved.distance, horizon_state, state),
   )
   return state._replace(
@@ -156,26 +159,19 @@ def _record(parts, gradients, moved, value, state):
   )
 
 
-def _pass_by(parts, turn, distance, is_finite, value, state):
+def _pass_by(turn, is_finite, state):
   """A gradient that is not finite, looked at, or in a rest: no window follows."""
   window = state.window
-  error = scoring.score_failure(state, distance, value)
-  # The window that led to it was as wrong as one can be: without being told, the
-  # horizon would open the same one again.
-  horizon_state = lax.cond(
-    ~is_finite & (error.window_steps > 0),
-    lambda: parts.horizon.update(error, state.horizon_state)[1],
-    lambda: state.horizon_state,
-  )
   rest_steps, look = looking.go_on(turn, state.rest_steps, state.look)
+  has_failed = ~is_finite & (window.planned_steps > 0)
   return state._replace(
     rest_steps=rest_steps,
     look=look,
-    horizon_state=horizon_state,
     anchor=state.anchor._replace(excess=jnp.zeros_like(state.anchor.excess)),
     window=window._replace(
       planned_steps=jnp.zeros([], jnp.int32),
       elapsed_steps=optax.safe_increment(window.elapsed_steps),
+      has_failed=jnp.where(has_failed, 1, window.has_failed),
     ),
   )
 

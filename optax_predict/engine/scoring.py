@@ -7,28 +7,31 @@ from optax_predict.core import interfaces
 from optax_predict.core import reductions
 from optax_predict.core import trees
 from optax_predict.engine.state import ForecastStatistics
+from optax_predict.engine.state import Window
 
 # A forecast can be worse than any number; statistics stay finite.
 _WORST_ERROR = 1e6
+# A window that leads to what is not finite is too long, whatever its steps were.
+_LONG_WAY = 1e6
 # Share of the past in the running mean of the relative error.
 _RECENT_DECAY = 0.9
 
 
-def score_failure(state, distance=None, value=None):
-  """The worst error: a window led to where the loss or its gradient is not finite."""
+def tell_failure(
+  error: interfaces.ForecastError, window: Window
+) -> interfaces.ForecastError:
+  """The worst error, where a window has led to what was not finite.
+
+  It is told with the next gradient that is. Without it the horizon would open the
+  same window again.
+  """
+  has_failed = window.has_failed > 0
   worst = jnp.asarray(_WORST_ERROR, jnp.float32)
-  zero = jnp.zeros([], jnp.float32)
-  return interfaces.ForecastError(
-    relative_error=worst,
-    correlation=zero,
-    history_size=state.history_size,
-    window_steps=_window_steps(state.window),
-    window_stopped=state.window.was_cut,
-    growth=worst,
-    slope=zero,
-    way=_measure_way(distance, state.window),
-    loss=_as_loss(value),
-    rested=state.look.rest,
+  return error._replace(
+    relative_error=jnp.where(has_failed, worst, error.relative_error),
+    growth=jnp.where(has_failed, worst, error.growth),
+    window_steps=jnp.where(has_failed, 1, error.window_steps),
+    way=jnp.where(has_failed, _LONG_WAY, error.way),
   )
 
 
