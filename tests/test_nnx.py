@@ -241,6 +241,28 @@ def middle_of_a_window():
   return model, optimizer
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_fast_forward_can_hold_schedules(hold):
+  tx = optax.chain(
+    optax_predict.predict_gradients(
+      optax_predict.forecasters.momentum(), optax_predict.horizons.fixed(3)
+    ),
+    optax.sgd(optax.constant_schedule(0.0)),
+  )
+  model, optimizer = create(tx, dropout=0.0)
+  for _ in range(3):
+    _, grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, X, Y)
+    optimizer.update(model, grads)
+    predict_nnx.fast_forward(optimizer, model, hold_schedules=hold)
+  stats = predict_nnx.get_stats(optimizer)
+  assert int(stats.predicted_steps) > 0
+  wanted = stats.computed_steps if hold else stats.total_steps
+  (count,) = [
+    x for name, x in values(nnx.state(optimizer)).items() if "'count'" in name
+  ]
+  assert int(count) == int(wanted)
+
+
 def test_fast_forward_leaves_all_but_parameters_alone():
   model, optimizer = middle_of_a_window()
   before, params = not_trained(model), values(nnx.state(model, nnx.Param))

@@ -75,8 +75,8 @@ NEED_VALUE = {
 
 # These evaluate the loss themselves, at points of their own choice.
 NEED_VALUE_FN = {
-  "lbfgs": (optax.lbfgs, "value|evaluates the loss"),
-  "sophia": (lambda: contrib.sophia(1e-3), "obj_fn"),
+  "lbfgs": (optax.lbfgs, "evaluates the loss", "value"),
+  "sophia": (lambda: contrib.sophia(1e-3), "obj_fn", "obj_fn"),
 }
 
 # Of each kind one, where the form makes a difference: matrices, signs, averages.
@@ -154,9 +154,9 @@ def test_optimizer_that_reads_the_loss_behind_the_predictor():
 
 @pytest.mark.parametrize("name", NEED_VALUE_FN)
 def test_optimizer_that_evaluates_the_loss_says_what_it_misses(name):
-  base, missing = NEED_VALUE_FN[name]
-  for form in (accelerated, chained):
-    with pytest.raises((TypeError, ValueError), match=missing):
+  base, *messages = NEED_VALUE_FN[name]
+  for form, message in zip((accelerated, chained), messages, strict=True):
+    with pytest.raises((TypeError, ValueError), match=message):
       train(base(), form)
 
 

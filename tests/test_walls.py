@@ -82,6 +82,57 @@ def test_a_wall_is_met_and_left_behind(name, form):
   assert np.mean(~np.isfinite(found)) < 0.3
 
 
+def test_a_horizon_hears_once_of_a_window_that_led_to_what_is_not_finite():
+  heard = []
+
+  def update(error, state):
+    jax.debug.callback(
+      lambda *x: heard.append([float(v) for v in x]),
+      *(error.relative_error, error.growth, error.slope, error.window_steps),
+    )
+    return jnp.where(error.history_size > 0, 4, 0).astype(jnp.int32), state
+
+  horizon = optax_predict.Horizon(
+    lambda: jnp.zeros([]), update, max_growth=9.0, max_error=3.0
+  )
+  tx = optax_predict.accelerate(
+    optax.sgd(0.25), optax_predict.forecasters.momentum(0.0), horizon
+  )
+  x = jnp.ones(3)
+  state = tx.init(x)
+  for value in (1.0, 1.0, jnp.nan, 1.0, 1.0):
+    updates, state = tx.update(jnp.ones(3), state, x, value=value)
+    x = optax.apply_updates(x, updates)
+  jax.effects_barrier()
+  failed, after = heard[2:]
+  np.testing.assert_allclose(failed, [1e6, 1e6, 0.0, 1.0])
+  np.testing.assert_allclose(after, [0.0, 1.0, -1.0, 4.0], atol=1e-6)
+
+
+def test_a_window_is_taken_back_only_if_what_it_led_to_is_handed_over():
+  """As with ``apply_if_finite`` outside, which leaves the call out."""
+  horizon = optax_predict.horizons.fixed(4)._replace(max_error=3.0)
+
+  def accelerate(base):
+    forecaster = optax_predict.forecasters.momentum(0.0)
+    return optax_predict.accelerate(base, forecaster, horizon)
+
+  def end(tx):
+    x = jnp.zeros(3)
+    state = tx.init(x)
+    for factor in (1.0, 1.0, jnp.nan):
+      updates, state = tx.update(factor * jnp.ones(3), state, x)
+      x = optax.apply_updates(x, updates)
+    return x
+
+  base = optax.sgd(0.25)
+  inside = jax.jit(lambda: end(accelerate(optax.apply_if_finite(base, 5))))()
+  outside = jax.jit(lambda: end(optax.apply_if_finite(accelerate(base), 5)))()
+  # Two steps from true gradients, and four predicted ones.
+  np.testing.assert_allclose(inside, -0.25 * 2 * np.ones(3))
+  np.testing.assert_allclose(outside, -0.25 * 6 * np.ones(3))
+
+
 def test_no_window_leads_farther_than_it_may():
   """One forecast serves many steps; the rate is a hundred times as large at last."""
   horizon = optax_predict.horizons.adaptive()
@@ -112,7 +163,8 @@ def test_no_window_leads_farther_than_it_may():
       ratios.append((float(jnp.linalg.norm(end - x)) - 0.2) / reach)
     x = end
   assert len(ratios) > 4
-  assert max(ratios) < 1.01
+  # As far as it may, and no farther.
+  assert 0.9 < max(ratios) < 1.01
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])

@@ -1,7 +1,7 @@
 """python -m benchmarks.reliability [--quick] [--jobs 2] [--out docs].
 
-Writes reliability.md, reliability.json and reliability.png: half an hour on
-two cores, or under a minute for a sample with --quick.
+Writes reliability.md, reliability.json and reliability.png: an hour or more
+on two cores, or under a minute for a sample with --quick.
 """
 
 import argparse

@@ -57,7 +57,8 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
 def keep_dtypes(tree: PyTree, like: PyTree) -> PyTree:
   """Casts each array whose dtype is not that of its counterpart in ``like``.
 
-  A tree of another structure is left as it is.
+  Unlike ``optax.tree.cast_like`` it leaves all others as they are: random keys, and
+  weak types. So it does with a tree of another structure.
   """
   structure: Any = jax.tree.structure(like)
   if jax.tree.structure(tree) != structure:

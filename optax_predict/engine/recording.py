@@ -63,7 +63,8 @@ def record_gradient(
   is_finite = jnp.isfinite(norm)
   if value is not None:
     # Beyond the wall of a logarithm the loss is NaN, and its derivative is not.
-    is_finite &= jnp.all(jnp.isfinite(jnp.asarray(value, jnp.float32)))
+    value = jnp.asarray(value, jnp.float32)
+    is_finite &= jnp.all(jnp.isfinite(value))
   is_usable = is_finite & ~(is_resting | is_looking)
   if distance is not None:
     # There is no anchor yet at the first.

@@ -11,8 +11,6 @@ from optax_predict.engine.state import Window
 
 # A forecast can be worse than any number; statistics stay finite.
 _WORST_ERROR = 1e6
-# A window that leads to what is not finite is too long, whatever its steps were.
-_LONG_WAY = 1e6
 # Share of the past in the running mean of the relative error.
 _RECENT_DECAY = 0.9
 
@@ -23,15 +21,15 @@ def tell_failure(
   """The worst error, where a window has led to what was not finite.
 
   It is told with the next gradient that is. Without it the horizon would open the
-  same window again.
+  same window again. Of how far that led nothing is said.
   """
   has_failed = window.has_failed > 0
   worst = jnp.asarray(_WORST_ERROR, jnp.float32)
   return error._replace(
     relative_error=jnp.where(has_failed, worst, error.relative_error),
-    growth=jnp.where(has_failed, worst, error.growth),
     window_steps=jnp.where(has_failed, 1, error.window_steps),
-    way=jnp.where(has_failed, _LONG_WAY, error.way),
+    growth=jnp.where(has_failed, worst, error.growth),
+    slope=jnp.where(has_failed, 0, error.slope),
   )
 
 
@@ -73,7 +71,7 @@ def score_forecast(gradients, forecast, state, motion, value=None):
     growth=_growth(norm, state.anchor.gradient_norm),
     slope=_as_cosine(slope),
     way=_measure_way(motion.distance, state.window),
-    loss=_as_loss(value),
+    loss=value,
     rested=state.look.rest,
   )
   return error, jnp.sqrt(dd), norm
@@ -99,10 +97,6 @@ def _measure_way(distance, window):
 def _as_cosine(x):
   x = jnp.nan_to_num(x, nan=0, posinf=0, neginf=0)
   return jnp.clip(x, -1, 1).astype(jnp.float32)
-
-
-def _as_loss(value):
-  return None if value is None else jnp.asarray(value, jnp.float32)
 
 
 def _growth(norm, last):

@@ -34,7 +34,7 @@ class Window(NamedTuple):
     remaining_steps: that are left, ``int32[]``; 0 when a true gradient is due.
     elapsed_steps: steps taken, that from the true gradient counted, ``int32[]``.
     was_cut: 1 when a step was refused or too long, ``int32[]``.
-    has_failed: 1 when the last led to what is not finite, untold, ``int32[]``.
+    has_failed: 1 from an end that is not finite until the horizon hears, ``int32[]``.
     reach: how far from the anchor it may lead, a real scalar; 0 for any distance,
       ``None`` when the horizon sets no limit.
     first_update: length of the update from the true gradient, a real scalar, known

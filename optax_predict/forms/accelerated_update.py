@@ -88,7 +88,7 @@ def update(
     if state.retreat is not None:
       # Where no step was taken there is no way back, and nobody reads it.
       start_state = base_state
-      state = _measure_way(state, seen, moved, opened)
+      state = _measure_way_back(state, seen, moved, opened)
     end_state = schedules.hold_schedules(end_state, stepped)
     return _pick(state), moved, end_state, start_state
 
@@ -118,7 +118,7 @@ def update(
   )
 
 
-def _measure_way(state, seen, moved, opened):
+def _measure_way_back(state, seen, moved, opened):
   """How far it is back from where the caller will be, if numbers are coarse.
 
   That is where parameters are recognized, and a coarse way ends elsewhere.
